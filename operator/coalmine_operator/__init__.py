@@ -1,0 +1,1 @@
+"""The operator: decides weights, promotions and rollbacks, and makes the platform follow."""

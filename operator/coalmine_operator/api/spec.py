@@ -1,0 +1,171 @@
+"""`ModelDeployment.spec`, as frozen types. Field names are camelCase on the wire; defaults are the CRD's.
+
+Reading a manifest goes through `decode.py`, which finds every problem and names its path.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+from .duration import Duration
+
+GROUP = "coalmine.dev"
+API_VERSION = f"{GROUP}/v1alpha1"
+KIND = "ModelDeployment"
+
+Name = Annotated[str, Meta(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+VersionName = Annotated[str, Meta(max_length=63, pattern="^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$")]
+Percent = Annotated[int, Meta(ge=0, le=100)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Text = Annotated[str, Meta(min_length=1, max_length=253)]
+
+
+class _Spec(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """What all parts of the spec share."""
+
+
+class Model(_Spec, frozen=True):
+    """Which model this is and how its container speaks."""
+
+    name: Annotated[str, Meta(max_length=253)] = ""  # default: metadata.name
+    version: VersionName = ""  # default: the revision's hash
+    protocol: Literal["auto", "v1", "v2"] = "auto"
+    port: Port = 8080
+    idempotent: bool = True
+    timeout: Duration = Duration(60)
+    max_request_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 32 << 20
+    lineage: dict[str, Any] = {}
+
+
+class Fallback(_Spec, frozen=True):
+    """Who answers when stable cannot: the previous stable revision, or a template of its own."""
+
+    version: VersionName = "previous"
+    template: dict[str, Any] | None = None
+    replicas: Annotated[int, Meta(ge=1, le=1000)] = 1
+    status_codes: Annotated[tuple[Annotated[int, Meta(ge=400, le=599)], ...], Meta(max_length=16)] = (502, 503, 504)
+    max_request_bytes: Annotated[int, Meta(ge=0, le=16 << 20)] = 1 << 20
+
+
+class Pause(_Spec, frozen=True):
+    """Wait for a time, for a number of canary requests, for both, or (empty) until `resume`."""
+
+    duration: Duration | None = None
+    requests: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Step(_Spec, frozen=True):
+    """One step of a canary: exactly one of its fields is given."""
+
+    set_weight: Percent | None = None
+    pause: Pause | None = None
+
+
+class HeaderMatch(_Spec, frozen=True):
+    name: Text
+    value: Annotated[str, Meta(max_length=4096)]
+
+
+class Match(_Spec, frozen=True):
+    """Requests with all of these headers go to the canary whatever its weight."""
+
+    headers: Annotated[tuple[HeaderMatch, ...], Meta(min_length=1, max_length=16)]
+
+
+class Affinity(_Spec, frozen=True):
+    """Keep the requests of one user on one revision, by a header or a cookie: exactly one of them."""
+
+    header: Text | None = None
+    cookie: Text | None = None
+
+
+class Canary(_Spec, frozen=True):
+    steps: Annotated[tuple[Step, ...], Meta(max_length=100)] = ()
+    affinity: Affinity | None = None
+    match: Annotated[tuple[Match, ...], Meta(max_length=16)] = ()
+    scale_down_delay: Duration = Duration(30)
+
+
+class Strategy(_Spec, frozen=True):
+    canary: Canary = Canary()
+
+
+class Baseline(_Spec, frozen=True):
+    """Frozen bins of one output: `counts` has one entry more than `edges` (below, between, at or above the last)."""
+
+    output: Text
+    edges: Annotated[tuple[float, ...], Meta(min_length=1, max_length=64)]
+    counts: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(min_length=2, max_length=65)]
+
+
+class Metric(_Spec, frozen=True):
+    """One question to the evidence.
+
+    `threshold` means, by preset: `latency`: a duration, requests slower than it are compared; `outputDrift`: the PSI
+    that a drift must exceed (default 0.2); `errorRate`: by how much (a share) the canary's rate must exceed stable's
+    (default 0). `query` is PromQL, judged by `thresholdRange`.
+    """
+
+    name: Name
+    preset: Literal["errorRate", "latency", "outputDrift"] | None = None
+    threshold: str | float | None = None
+    output: Text | None = None  # outputDrift: this one output; default: all of them
+    against: Literal["stable", "baseline"] = "stable"
+    baseline: Annotated[tuple[Baseline, ...], Meta(max_length=8)] = ()
+    initial_delay: Duration | None = None  # after the canary is ready; default: 120 s for latency, else 0
+
+
+class Analysis(_Spec, frozen=True):
+    """`alpha` bounds the chance that a canary no worse than stable is rolled back, over all metrics and all looks."""
+
+    interval: Duration = Duration(15)
+    min_requests: Annotated[int, Meta(ge=1, le=100_000_000)] = 100
+    alpha: Annotated[float, Meta(gt=0, lt=1)] = 0.05
+    on_inconclusive: Literal["Wait", "Pause", "Rollback"] = "Wait"
+    metrics: Annotated[tuple[Metric, ...], Meta(max_length=20)] = (Metric(name="errors", preset="errorRate"),)
+
+
+class AlertMatch(_Spec, frozen=True):
+    """An alert by its name, by labels, or by both."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=253)] | None = None
+    match_labels: dict[str, str] = {}
+
+
+class AutoRollback(_Spec, frozen=True):
+    alerts: Annotated[tuple[AlertMatch, ...], Meta(max_length=32)] = ()
+    bake_time: Duration = Duration(3600)
+
+
+class ModelDeploymentSpec(_Spec, frozen=True):
+    template: dict[str, Any]  # a pod template, passed on as it is
+    model: Model = Model()
+    replicas: Annotated[int, Meta(ge=0, le=1000)] = 1
+    paused: bool = False
+    fallback: Fallback | None = None
+    strategy: Strategy = Strategy()
+    analysis: Analysis = Analysis()
+    auto_rollback: AutoRollback | None = None
+    progress_deadline_seconds: Annotated[int, Meta(ge=1, le=86400 * 7)] = 600
+    revision_history_limit: Annotated[int, Meta(ge=1, le=100)] = 10
+
+
+class Metadata(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Only what Coalmine reads; the rest of Kubernetes' metadata is let through."""
+
+    name: Name
+    namespace: Name = "default"
+    generation: int = 0
+    uid: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class ModelDeployment(Struct, frozen=True, kw_only=True, rename="camel"):
+    api_version: Literal["coalmine.dev/v1alpha1"]
+    kind: Literal["ModelDeployment"]
+    metadata: Metadata
+    spec: ModelDeploymentSpec
+    status: dict[str, Any] = field(default_factory=dict)

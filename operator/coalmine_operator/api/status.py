@@ -1,0 +1,162 @@
+"""`ModelDeployment.status`: all that the engine remembers. Times are Unix seconds in memory and on the local disk."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+Phase = Literal[
+    "Pending", "Progressing", "Paused", "Promoting", "Baking", "Healthy", "RollingBack", "Degraded", "InvalidSpec"
+]
+VerdictName = Literal["Pass", "Fail", "Unknown"]
+
+#: Bounds of the lists in a status.
+MAX_HISTORY = 20
+MAX_QUARANTINED = 20
+MAX_ALERTS = 50
+
+
+class _Status(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What all parts of the status share."""
+
+
+class Condition(_Status, frozen=True):
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+    last_transition_time: float = 0.0
+    observed_generation: int = 0
+
+
+class TrackStatus(_Status, frozen=True):
+    """One revision in its role."""
+
+    revision: str
+    version: str
+    weight: int = 0
+    ready: int = 0
+    desired: int = 0
+
+
+class Verdict(_Status, frozen=True):
+    """What one metric says of the canary, and why.
+
+    `statistic`: log of the e-value, summed over epochs; Fail needs `statistic >= threshold` (and an effect in the bad
+    direction of the size the metric asks for). `evidence`: counts and effect sizes, plain numbers and short strings.
+    """
+
+    metric: str
+    verdict: VerdictName
+    reason: str = ""
+    statistic: float = 0.0
+    threshold: float = 0.0
+    evidence: dict[str, Any] = {}
+
+
+class Banked(_Status, frozen=True):
+    """Evidence of epochs that are over: the sum of their log e-values and of their counts, by metric."""
+
+    metric: str
+    log_e: float = 0.0
+    evidence: dict[str, Any] = {}
+
+
+class AlertStatus(_Status, frozen=True):
+    """An alert that fires now, as last heard."""
+
+    fingerprint: str
+    name: str
+    labels: dict[str, str] = {}
+    starts_at: float = 0.0
+    received_at: float = 0.0
+    resolved_at: float = 0.0  # kept for a while after it resolved, so that flapping is seen
+
+
+class Rollout(_Status, frozen=True):
+    """The attempt under way to make `revision` stable, or the promotion that is still baking.
+
+    `epoch_at` marks when the present epoch began; `bins` are the frozen output edges of this rollout, by output;
+    `preexisting` are fingerprints of alerts that fired before it.
+    """
+
+    id: int
+    revision: str
+    previous: str  # the stable revision it started from
+    started_at: float
+    progress_at: float  # the last time something advanced: progressDeadlineSeconds counts from here
+    ready_at: float = 0.0
+    step: int = 0
+    step_at: float = 0.0
+    epoch: int = 0
+    epoch_at: float = 0.0
+    weight: int = 0  # what the steps ask for
+    banked: tuple[Banked, ...] = ()
+    bins: dict[str, tuple[float, ...]] = {}
+    preexisting: tuple[str, ...] = ()
+    held: bool = False  # by an order to pause
+    full: bool = False  # by an order to promote
+    promoted_at: float = 0.0
+
+
+class Quarantined(_Status, frozen=True):
+    revision: str
+    version: str
+    reason: str
+    at: float
+
+
+class LastRollback(_Status, frozen=True):
+    """`from`/`to` on the wire. `evidence`: the verdicts or the alert that decided it."""
+
+    source: str
+    target: str
+    source_version: str
+    target_version: str
+    reason: str
+    message: str
+    at: float
+    evidence: tuple[Verdict, ...] = ()
+    alert: AlertStatus | None = None
+    done_at: float = 0.0  # when no sidecar in sight routed to `source` any more
+
+
+class HistoryEntry(_Status, frozen=True):
+    """One rollout that ended."""
+
+    id: int
+    revision: str
+    version: str
+    previous: str
+    previous_version: str
+    started_at: float
+    ended_at: float
+    result: Literal["Promoted", "RolledBack", "Withdrawn"]
+    reason: str = ""
+    message: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+    alert: AlertStatus | None = None
+    actor: str = ""
+
+
+class Status(_Status, frozen=True):
+    phase: Phase = "Pending"
+    message: str = ""
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    stable: TrackStatus | None = None
+    canary: TrackStatus | None = None
+    fallback: TrackStatus | None = None
+    step: str = ""  # "2/5", for people
+    rollout: Rollout | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
+    last_rollback: LastRollback | None = None
+    history: tuple[HistoryEntry, ...] = ()
+    alerts: tuple[AlertStatus, ...] = ()
+    previous: str = ""  # the stable revision before this one: where `fallback: previous` and a late rollback point
+    rollouts: int = 0  # how many were started: the next one's id
+    generation: int = 0  # of the routing file
+    selector: str = ""
+    replicas: int = 0

@@ -1,0 +1,107 @@
+"""What `step` reads beside spec and status, and what it answers: plain data, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from coalmine_sidecar.contract import EpochCounts, Track
+from msgspec import Struct
+
+from ..api.spec import Model
+from ..api.status import AlertStatus
+
+Verb = Literal["promote", "rollback", "pause", "resume", "retry"]
+
+
+class RevisionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A revision as it is kept: immutable, named by the hash of what it runs."""
+
+    name: str
+    version: str
+    template: dict[str, Any]
+    model: Model
+    created_at: float = 0.0
+
+
+class RevisionState(Struct, frozen=True, kw_only=True):
+    """What the platform sees of one revision.
+
+    `pods`: all that exist, starting and ending ones too; `ready`: those that can take requests; `failure`: why pods
+    are not ready, with the last lines of their log, or empty.
+    """
+
+    record: RevisionRecord
+    pods: int = 0
+    ready: int = 0
+    failure: str = ""
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """Somebody's will. `revision` guards against acting on another rollout than was meant; empty: the present one."""
+
+    id: str
+    verb: Verb
+    revision: str = ""
+    actor: str = ""
+
+
+class Observed(Struct, frozen=True, kw_only=True):
+    """The world, as last seen.
+
+    `weights`: the largest weight that any sidecar in sight has in force, by revision (revisions with none are
+    absent): what `plan.routing` asks for is true only when it shows here. `epochs`: counts summed over pods, by epoch
+    name, then revision. `values`: raw outputs of the stable revision, by output. `alert_events`: what the webhook
+    heard since the last step, `resolved_at` 0 for firing ones. `problems`: why the newest spec is not the one given
+    here (the last good one), or empty.
+    """
+
+    revisions: Mapping[str, RevisionState] = {}
+    weights: Mapping[str, int] = {}
+    epochs: Mapping[str, Mapping[str, EpochCounts]] = {}
+    values: Mapping[str, tuple[float, ...]] = {}
+    alert_events: tuple[AlertStatus, ...] = ()
+    orders: tuple[Order, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    revision: str
+    track: Track
+    weight: int = 0
+
+
+class RoutePlan(Struct, frozen=True, kw_only=True):
+    """What the routing file shall say; endpoints are the platform's to fill in.
+
+    `match`: the canary that header matches go to, or empty. `chain`: who answers when the chosen revision does not.
+    """
+
+    routes: tuple[Route, ...]
+    epoch: str
+    match: str = ""
+    chain: tuple[str, ...] = ()
+    bins: Mapping[str, tuple[float, ...]] = {}
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """A transition worth telling: becomes a Kubernetes Event or a line on the terminal."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """The state to bring about: complete, not a difference, so that applying it twice does nothing.
+
+    `records`: revisions to be kept; all others go. `replicas`: pods by revision (absent: 0). `wake_at`: when `step`
+    has to look again even if nothing happens. `orders_done`: ids of the orders taken or refused.
+    """
+
+    records: tuple[RevisionRecord, ...] = ()
+    replicas: Mapping[str, int] = {}
+    routing: RoutePlan | None = None
+    events: tuple[Event, ...] = ()
+    wake_at: float | None = None
+    orders_done: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""The sidecar: stands before a model container, routes each request, records what the model answers."""

@@ -1,0 +1,246 @@
+"""What operator and sidecar say to each other: the routing file one way, the snapshot the other way.
+
+The operator imports this module and nothing else of the sidecar. Both documents are JSON. The routing file is
+shared by all pods of a model deployment; who a sidecar is itself (its pod, its revision, its model's address) stands
+on its command line. Weights are whole per cents.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+SCHEMA = 1
+
+#: Outcome of a request or an attempt; the order is the index into every array of counters.
+OUTCOMES = ("ok", "client_error", "model_error", "timeout", "rejected", "cancelled")
+#: Why a request went to the revision it went to. Only `weight` and `affinity` are drawn at random (or as good as),
+#: so only they are compared by the analysis; a header match selects its users.
+REASONS = ("weight", "affinity", "match", "local")
+#: The roles a revision can play.
+Track = Literal["stable", "canary", "fallback", "shadow", "retired"]
+
+#: Bin edges of an output that has no baseline yet: tenths of a probability.
+DEFAULT_EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+MAX_OUTPUTS = 8
+MAX_CLASSES = 20
+MAX_EDGES = 64
+MAX_THRESHOLDS = 8
+#: The newest epochs whose counts a sidecar keeps.
+KEPT_EPOCHS = 4
+#: The newest raw values a sidecar keeps of each output of a revision, from which the operator cuts bins.
+KEPT_VALUES = 1000
+
+Percent = Annotated[int, Meta(ge=0, le=100)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+
+
+class RevisionRoute(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """One revision as a sidecar sees it. `endpoints` are `host:port` of the pods' *local* ports."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=253)]
+    version: Annotated[str, Meta(max_length=128)]
+    track: Track
+    weight: Percent = 0
+    endpoints: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
+
+
+class HeaderMatch(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """An exact match of one request header; names compare without case."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    value: Annotated[str, Meta(max_length=4096)]
+
+
+class Match(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """All of `headers` hold: the request goes to `revision`."""
+
+    revision: str
+    headers: Annotated[tuple[HeaderMatch, ...], Meta(min_length=1, max_length=16)]
+
+
+class Affinity(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Requests with the same value of a header or of a cookie stay on one revision. Exactly one is set.
+
+    `salt` (the canary's revision) makes another share of the users the first ones in the next rollout.
+    """
+
+    header: str | None = None
+    cookie: str | None = None
+    salt: str = ""
+
+
+class Fallback(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Who answers when the chosen revision does not: the first of `chain` that is another one and has an endpoint."""
+
+    chain: Annotated[tuple[str, ...], Meta(max_length=4)] = ()
+    status_codes: Annotated[tuple[int, ...], Meta(max_length=16)] = (502, 503, 504)
+
+
+class Timeouts(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Seconds. `response` bounds the wait for an answer's head, `idle` any silence inside a body."""
+
+    connect: PositiveFloat = 1.0
+    response: PositiveFloat = 60.0
+    idle: PositiveFloat = 60.0
+    keepalive: PositiveFloat = 75.0
+    upstream_keepalive: PositiveFloat = 4.0
+
+
+class Limits(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Bytes. A request body up to `replay_bytes` is held whole and can be sent again; a longer one streams."""
+
+    head_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 65536
+    body_bytes: Annotated[int, Meta(ge=1)] = 32 << 20
+    replay_bytes: Annotated[int, Meta(ge=0, le=16 << 20)] = 1 << 20
+    observe_bytes: Annotated[int, Meta(ge=0, le=16 << 20)] = 1 << 20
+
+
+class Observe(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """What to read from answers. `thresholds`: seconds; requests slower than each are counted in the epoch.
+
+    `outputs`: frozen bin edges (ascending) by output name; outputs not named use `DEFAULT_EDGES`.
+    """
+
+    protocol: Literal["auto", "v1", "v2"] = "auto"
+    thresholds: Annotated[tuple[PositiveFloat, ...], Meta(max_length=MAX_THRESHOLDS)] = ()
+    outputs: dict[str, Annotated[tuple[float, ...], Meta(min_length=1, max_length=MAX_EDGES)]] = {}
+
+
+class Routing(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """The routing file.
+
+    `generation` grows with every change. `epoch` names the stretch of a rollout in which shares and conditions do not
+    change: counts for the analysis are kept by epoch and never pooled over them.
+    """
+
+    schema: Literal[1] = SCHEMA
+    deployment: str
+    namespace: str = "default"
+    model: str
+    generation: Annotated[int, Meta(ge=0)]
+    epoch: Annotated[str, Meta(max_length=128)] = ""
+    idempotent: bool = True
+    revisions: Annotated[tuple[RevisionRoute, ...], Meta(max_length=16)]
+    match: Annotated[tuple[Match, ...], Meta(max_length=16)] = ()
+    affinity: Affinity | None = None
+    fallback: Fallback = Fallback()
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    observe: Observe = Observe()
+
+
+class RoutingError(ValueError):
+    """A routing file that can't be used; the message is one line that says what is wrong where."""
+
+
+def decode_routing(data: bytes) -> Routing:
+    """Read and check a routing file.
+
+    Raises RoutingError where the JSON, a type, a sum of weights, a name or an order of edges is wrong.
+    """
+    try:
+        routing = msgspec.json.decode(data, type=Routing)
+    except msgspec.MsgspecError as error:
+        raise RoutingError(f"routing file: {error}") from error
+    names = [r.name for r in routing.revisions]
+    if len(set(names)) != len(names):
+        raise RoutingError("routing file: revisions: a name stands twice")
+    total = sum(r.weight for r in routing.revisions)
+    if total != 100:
+        raise RoutingError(f"routing file: revisions: weights sum to {total}, not to 100")
+    for name in (*routing.fallback.chain, *(m.revision for m in routing.match)):
+        if name not in names:
+            raise RoutingError(f"routing file: {name} is no revision of this file")
+    if routing.affinity and (routing.affinity.header is None) == (routing.affinity.cookie is None):
+        raise RoutingError("routing file: affinity: give a header or a cookie, one of them")
+    for output, edges in routing.observe.outputs.items():
+        if not all(map(math.isfinite, edges)) or any(a >= b for a, b in zip(edges, edges[1:], strict=False)):
+            raise RoutingError(f"routing file: observe.outputs.{output}: edges must be finite and ascend")
+    return routing
+
+
+def encode_routing(routing: Routing) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(routing), indent=1)
+
+
+class OutputCounts(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """Counts of one output in one epoch; one row of each request, drawn at random, so that requests are the units.
+
+    `edges` are those in force, `bins` has one more entry than edges: below the first, between, at or above the last.
+    `classes` counts labels (at most MAX_CLASSES names and `_other`); `missing` counts nulls and non-finite values.
+    """
+
+    edges: tuple[float, ...] = ()
+    bins: list[int] = []
+    classes: dict[str, int] = {}
+    missing: int = 0
+
+
+class EpochCounts(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """Requests drawn for a revision in an epoch, charged to the revision chosen, whoever answered in the end.
+
+    `requests`: completed (cancelled and rejected ones are not); `errors`: model errors, timeouts, refused and broken
+    connections; `client_errors`: 4xx of the model; `answered`: requests with a whole answer; `over`: those among
+    `answered` that took longer than each of `Observe.thresholds` (end of stream).
+    """
+
+    requests: int = 0
+    errors: int = 0
+    client_errors: int = 0
+    answered: int = 0
+    thresholds: tuple[float, ...] = ()
+    over: list[int] = []
+    outputs: dict[str, OutputCounts] = {}
+
+
+class RevisionTotals(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """Since the sidecar's start, in its ingress role: final answers by outcome, the last one's age, raw values.
+
+    `last_routed`: Unix seconds at which a request was last sent towards this revision by this sidecar.
+    """
+
+    outcomes: dict[str, int] = {}
+    in_flight: int = 0
+    last_routed: float = 0.0
+    values: dict[str, list[float]] = {}
+
+
+class Resources(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """Of the model's processes: resident bytes, CPU seconds since their start, and the limits (0: none)."""
+
+    memory_bytes: int = 0
+    cpu_seconds: float = 0.0
+    memory_limit_bytes: int = 0
+    cpu_limit_cores: float = 0.0
+
+
+class Snapshot(Struct, kw_only=True, rename="camel"):
+    """What a sidecar knows, for the operator: `GET /snapshot` on the admin port.
+
+    `boot` differs after each start of the sidecar. `generation` and `weights` are the routing in force; `epochs` maps
+    epoch -> revision -> counts; `fallbacks` counts requests answered by another revision, by `from>to`.
+    """
+
+    schema: Literal[1] = SCHEMA
+    pod: str
+    revision: str
+    boot: str
+    at: float
+    generation: int
+    weights: dict[str, int] = {}
+    routing_errors: int = 0
+    draining: bool = False
+    epochs: dict[str, dict[str, EpochCounts]] = {}
+    totals: dict[str, RevisionTotals] = {}
+    fallbacks: dict[str, int] = {}
+    model: Resources | None = None
+
+
+def decode_snapshot(data: bytes) -> Snapshot:
+    """Read a sidecar's answer. Raises msgspec.MsgspecError."""
+    return msgspec.json.decode(data, type=Snapshot)
