@@ -8,12 +8,12 @@ on its command line. Weights are whole per cents.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-SCHEMA = 1
+SCHEMA: Final = 1
 
 #: Outcome of a request or an attempt; the order is the index into every array of counters.
 OUTCOMES = ("ok", "client_error", "model_error", "timeout", "rejected", "cancelled")

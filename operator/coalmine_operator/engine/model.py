@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from coalmine_sidecar.contract import EpochCounts, Track
 from msgspec import Struct
+
+from coalmine_sidecar.contract import EpochCounts, Track
 
 from ..api.spec import Model
 from ..api.status import AlertStatus
