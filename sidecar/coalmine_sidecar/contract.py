@@ -7,6 +7,7 @@ on its command line. Weights are whole per cents.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Annotated, Final, Literal
 
@@ -159,7 +160,7 @@ def decode_routing(data: bytes) -> Routing:
     if routing.affinity and (routing.affinity.header is None) == (routing.affinity.cookie is None):
         raise RoutingError("routing file: affinity: give a header or a cookie, one of them")
     for output, edges in routing.observe.outputs.items():
-        if not all(map(math.isfinite, edges)) or any(a >= b for a, b in zip(edges, edges[1:], strict=False)):
+        if not all(map(math.isfinite, edges)) or any(a >= b for a, b in itertools.pairwise(edges)):
             raise RoutingError(f"routing file: observe.outputs.{output}: edges must be finite and ascend")
     return routing
 
