@@ -78,19 +78,23 @@ class Rollout(_Status, frozen=True):
     """The attempt under way to make `revision` stable, or the promotion that is still baking.
 
     `epoch_at` marks when the present epoch began; `bins` are the frozen output edges of this rollout, by output;
-    `preexisting` are fingerprints of alerts that fired before it.
+    `preexisting` are fingerprints of alerts that are not this revision's fault: they block, but never roll back.
     """
 
     id: int
     revision: str
-    previous: str  # the stable revision it started from
+    previous: str  # the stable revision it started from; empty for the first one
     started_at: float
-    progress_at: float  # the last time something advanced: progressDeadlineSeconds counts from here
+    before: str = ""  # what `Status.previous` was at its start: comes back when a promotion is rolled back
+    waiting_at: float = 0.0  # since when its pods are too few; 0: they are not. progressDeadlineSeconds counts from here
     ready_at: float = 0.0
     step: int = 0
     step_at: float = 0.0
+    step_requests: int = 0  # canary requests of this step in epochs that are over
+    waived: int = -1  # the step whose pause or inconclusive verdict an order waived
     epoch: int = 0
     epoch_at: float = 0.0
+    epoch_weight: int = 0
     weight: int = 0  # what the steps ask for
     banked: tuple[Banked, ...] = ()
     bins: dict[str, tuple[float, ...]] = {}
@@ -119,6 +123,8 @@ class LastRollback(_Status, frozen=True):
     at: float
     evidence: tuple[Verdict, ...] = ()
     alert: AlertStatus | None = None
+    promoted: bool = False  # `source` had been promoted: `target` must be at full scale before it gets traffic
+    shifted_at: float = 0.0  # when the weights were given to `target`
     done_at: float = 0.0  # when no sidecar in sight routed to `source` any more
 
 
@@ -140,6 +146,14 @@ class HistoryEntry(_Status, frozen=True):
     actor: str = ""
 
 
+class Retiring(_Status, frozen=True):
+    """A revision without a role whose pods still stand: they go a while after the last sidecar stopped routing to it."""
+
+    revision: str
+    replicas: int
+    since: float = 0.0  # when no weight was in force any more; 0: some still is
+
+
 class Status(_Status, frozen=True):
     phase: Phase = "Pending"
     message: str = ""
@@ -156,6 +170,7 @@ class Status(_Status, frozen=True):
     history: tuple[HistoryEntry, ...] = ()
     alerts: tuple[AlertStatus, ...] = ()
     previous: str = ""  # the stable revision before this one: where `fallback: previous` and a late rollback point
+    retiring: tuple[Retiring, ...] = ()
     rollouts: int = 0  # how many were started: the next one's id
     generation: int = 0  # of the routing file
     selector: str = ""

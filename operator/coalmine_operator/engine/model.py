@@ -97,7 +97,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The state to bring about: complete, not a difference, so that applying it twice does nothing.
 
     `records`: revisions to be kept; all others go. `replicas`: pods by revision (absent: 0). `wake_at`: when `step`
-    has to look again even if nothing happens. `orders_done`: ids of the orders taken or refused.
+    has to look again even if nothing happens. `orders_done`: ids of the orders taken or refused; `refused`: why, by id.
     """
 
     records: tuple[RevisionRecord, ...] = ()
@@ -106,3 +106,4 @@ class Plan(Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...] = ()
     wake_at: float | None = None
     orders_done: tuple[str, ...] = ()
+    refused: Mapping[str, str] = {}

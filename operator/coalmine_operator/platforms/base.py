@@ -34,7 +34,7 @@ class Platform(Protocol):
         """Pods, weights in force, counts. `alert_events` and `orders` are the runtime's to add."""
 
     async def save(self, key: str, status: Status) -> None:
-        """Make `status` durable. Called before `apply`, so that a crash in between repeats the plan, not the decision."""
+        """Make `status` durable. Called before `apply`: a crash in between repeats the plan, not the decision."""
 
     async def apply(self, key: str, desired: Desired, plan: Plan) -> None:
         """Bring the plan about: routing first, then pods. Returns before pods are ready."""
