@@ -1,0 +1,123 @@
+"""Counts of what a model answered: bins of numbers, counts of labels, each bounded whatever a model answers."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from itertools import islice, pairwise
+from math import isfinite
+
+from ..contract import DEFAULT_EDGES, MAX_CLASSES, MAX_OUTPUTS, OutputCounts
+
+#: The label of whatever has no place of its own.
+OTHER = "_other"
+#: A longer string is free text, not the name of a class.
+MAX_CLASS_LENGTH = 64
+MAX_NAME_LENGTH = 128
+
+#: One value of one output. `None`, NaN and the infinities count as missing.
+Value = float | int | bool | str | None
+Edges = tuple[float, ...]
+
+
+def printable(text: str, length: int) -> str:
+    """`text` as a label value: lone surrogates and control characters would break an exposition."""
+    text = text[:length]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+class OutputCounter:
+    """Counts of one output. `bins` stays empty until the first number; see contract.OutputCounts for its meaning."""
+
+    __slots__ = ("bins", "classes", "edges", "missing")
+
+    def __init__(self, edges: Edges) -> None:
+        self.edges = edges
+        self.bins: list[int] = []
+        self.classes: dict[str, int] = {}
+        self.missing = 0
+
+    def add(self, value: Value) -> None:
+        """Floats go into bins, strings and booleans into classes, whole numbers into both."""
+        if isinstance(value, float):
+            self._add_number(value)
+        elif value is None:
+            self.missing += 1
+        elif isinstance(value, bool):
+            self._add_class("true" if value else "false")
+        elif isinstance(value, int):
+            self._add_number(value)
+            self._add_class(str(value) if -1_000_000 < value < 1_000_000 else OTHER)
+        else:
+            self._add_class(value)
+
+    def start_bins(self) -> None:
+        self.bins = [0] * (len(self.edges) + 1)
+
+    def counts(self) -> OutputCounts:
+        """A copy for the snapshot."""
+        edges = self.edges if self.bins else ()
+        return OutputCounts(edges=edges, bins=self.bins.copy(), classes=self.classes.copy(), missing=self.missing)
+
+    def _add_number(self, value: float) -> None:
+        # A huge int has no float of its own, but compares and bins all the same.
+        if isinstance(value, float) and not isfinite(value):
+            self.missing += 1
+            return
+        if not self.bins:
+            self.start_bins()
+        self.bins[bisect_right(self.edges, value)] += 1
+
+    def _add_class(self, name: str) -> None:
+        classes = self.classes
+        if name not in classes:
+            name = printable(name, MAX_CLASS_LENGTH) if len(name) <= MAX_CLASS_LENGTH else OTHER
+            # `_other` has a place of its own beside the MAX_CLASSES names.
+            if name not in classes and len(classes) - (OTHER in classes) >= MAX_CLASSES:
+                name = OTHER
+        classes[name] = classes.get(name, 0) + 1
+
+
+class OutputSet:
+    """At most MAX_OUTPUTS outputs by name; those with configured edges have their place and bins from the start."""
+
+    __slots__ = ("by_name", "edges")
+
+    def __init__(self, edges: Mapping[str, Edges]) -> None:
+        self.by_name: dict[str, OutputCounter] = {}
+        self.edges: dict[str, Edges] = {}
+        self.configure(edges)
+
+    def configure(self, edges: Mapping[str, Edges]) -> None:
+        """Other edges for an output start its counts anew: counts over different bins can't be added."""
+        self.edges = {
+            printable(name, MAX_NAME_LENGTH): tuple(cuts) for name, cuts in islice(edges.items(), MAX_OUTPUTS)
+        }
+        for name, cuts in self.edges.items():
+            counter = self.by_name.get(name)
+            if counter is None or counter.edges != cuts:
+                self.by_name[name] = counter = OutputCounter(cuts)
+                counter.start_bins()
+        for name, counter in list(self.by_name.items()):
+            if name not in self.edges and counter.edges != DEFAULT_EDGES:
+                del self.by_name[name]
+        # Configured outputs may have come after eight others were seen: the newest of those give way.
+        unnamed = [name for name in self.by_name if name not in self.edges]
+        for name in unnamed[MAX_OUTPUTS - len(self.edges) :]:
+            del self.by_name[name]
+
+    def get(self, name: str) -> OutputCounter | None:
+        """The counter of an output; None when all places are taken by others."""
+        counter = self.by_name.get(name)
+        if counter is None:
+            name = printable(name, MAX_NAME_LENGTH)
+            counter = self.by_name.get(name)
+            if counter is None and len(self.by_name) < MAX_OUTPUTS:
+                counter = self.by_name[name] = OutputCounter(self.edges.get(name, DEFAULT_EDGES))
+        return counter
+
+
+def bin_names(edges: Edges) -> list[str]:
+    """Label values of the bins: half-open intervals, the outer ones included."""
+    inner = [f"[{low!r},{high!r})" for low, high in pairwise(edges)]
+    return [f"(-Inf,{edges[0]!r})", *inner, f"[{edges[-1]!r},+Inf)"]

@@ -1,0 +1,147 @@
+"""All counters of a sidecar, and which of them are kept when the routing file changes."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final, Literal
+
+from ..contract import KEPT_EPOCHS, REASONS, Resources, Routing, Track
+from .counters import EpochCell, Series, bump, zeros
+from .outputs import MAX_NAME_LENGTH, printable
+
+Role = Literal["ingress", "local"]
+
+#: Revisions that left the routing file keep their counters while there are no more than these.
+KEPT_RETIRED: Final = 4
+MAX_REVISIONS: Final = 16
+
+FALLBACKS: Final = ("refused", "reset", "timeout", "status", "no_endpoint")
+RETRIES: Final = ("refused", "stale", "reset", "timeout")
+CONNECTION_ERRORS: Final = ("connect", "stale", "reset", "timeout")
+
+
+class RevisionCounters:
+    """What is counted of one revision. `version` is unique among the revisions kept: it is their label."""
+
+    __slots__ = ("connection_errors", "decisions", "name", "retries", "series", "track", "version", "weight")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.version = name
+        self.track: Track = "retired"
+        self.weight = 0
+        self.decisions = [0] * len(REASONS)
+        self.retries = zeros(RETRIES)
+        self.connection_errors = zeros(CONNECTION_ERRORS)
+        self.series: dict[str, Series] = {}
+
+
+class Telemetry:
+    """The sidecar's counters.
+
+    `revision` is the sidecar's own. What is counted for a revision that is not (or no longer) kept goes nowhere, so
+    requests that outlive a change of the routing file do no harm.
+    """
+
+    def __init__(self, *, pod: str, revision: str, boot: str = "") -> None:
+        self.pod = pod
+        self.revision = revision
+        self.boot = boot or secrets.token_hex(8)
+        self.draining = False
+        self.routing: Routing | None = None
+        self.routing_errors = 0
+        self.last_routing_error = ""
+        self.resources: Resources | None = None
+        self.revisions: dict[str, RevisionCounters] = {revision: RevisionCounters(revision)}
+        self.fallbacks: dict[tuple[str, str], dict[str, int]] = {}
+        self.epochs: dict[str, dict[str, EpochCell]] = {}
+        self._cells: dict[str, EpochCell] = {}
+
+    def configure(self, routing: Routing) -> None:
+        """Take over a routing file, the first one or a new one. Counters of revisions that stay go on."""
+        self.routing = routing
+        observe = routing.observe
+        self._keep_revisions(routing)
+        for counters in self.revisions.values():
+            for series in counters.series.values():
+                series.outputs.configure(observe.outputs)
+        self._cells = self.epochs.pop(routing.epoch, {})
+        self.epochs[routing.epoch] = self._cells
+        for route in routing.revisions:
+            cell = self._cells.get(route.name)
+            if cell is None:
+                self._cells[route.name] = EpochCell(observe.thresholds, observe.outputs)
+            else:
+                cell.configure(observe.thresholds, observe.outputs)
+        while len(self.epochs) > KEPT_EPOCHS:
+            del self.epochs[next(iter(self.epochs))]
+        for cells in self.epochs.values():
+            for name in cells.keys() - self.revisions.keys():
+                del cells[name]
+
+    def series(self, revision: str, role: Role) -> Series:
+        """The counters of a revision in a role: the same object each time."""
+        edges = self.routing.observe.outputs if self.routing else {}
+        counters = self.revisions.get(revision)
+        if counters is None:
+            return Series(revision, role, edges)
+        series = counters.series.get(role)
+        if series is None:
+            series = counters.series[role] = Series(revision, role, edges)
+        return series
+
+    def epoch(self, revision: str) -> EpochCell:
+        """The cell of the epoch in force; for requests routed by weight or affinity only."""
+        cell = self._cells.get(revision)
+        return cell if cell is not None else EpochCell((), {})
+
+    def decision(self, revision: str, reason: int) -> None:
+        """Count why a request went where it went. `reason` indexes contract.REASONS."""
+        counters = self.revisions.get(revision)
+        if counters is not None:
+            counters.decisions[reason] += 1
+
+    def fallback(self, source: str, target: str, reason: str) -> None:
+        """Count a request that was meant for `source` and answered by `target`; `reason` is one of FALLBACKS."""
+        if source in self.revisions and target in self.revisions:
+            bump(self.fallbacks.setdefault((source, target), zeros(FALLBACKS)), reason)
+
+    def retry(self, revision: str, reason: str) -> None:
+        """Count a request sent again to the same revision; `reason` is one of RETRIES."""
+        counters = self.revisions.get(revision)
+        if counters is not None:
+            bump(counters.retries, reason)
+
+    def connection_error(self, revision: str, kind: str) -> None:
+        """Count a broken connection to a revision; `kind` is one of CONNECTION_ERRORS."""
+        counters = self.revisions.get(revision)
+        if counters is not None:
+            bump(counters.connection_errors, kind)
+
+    def reload_failed(self, message: str) -> None:
+        """Count a routing file that could not be used; the last good one stays in force."""
+        self.routing_errors += 1
+        self.last_routing_error = message
+
+    def _keep_revisions(self, routing: Routing) -> None:
+        live = {route.name: route for route in routing.revisions}
+        gone = [name for name in self.revisions if name not in live and name != self.revision]
+        room = max(0, min(KEPT_RETIRED, MAX_REVISIONS - len(live.keys() | {self.revision})))
+        for name in gone[: len(gone) - room]:
+            del self.revisions[name]
+        for name, counters in self.revisions.items():
+            if name not in live:
+                counters.track, counters.weight = "retired", 0
+        for name, route in live.items():
+            # Moved to the end: revisions that leave later are dropped later.
+            counters = self.revisions.pop(name) if name in self.revisions else RevisionCounters(name)
+            self.revisions[name] = counters
+            counters.version = printable(route.version, MAX_NAME_LENGTH) or name
+            counters.track, counters.weight = route.track, route.weight
+        taken: set[str] = set()
+        # The newest keeps its plain version; two revisions under one label would be one series twice.
+        for counters in reversed(self.revisions.values()):
+            while counters.version in taken:
+                counters.version = f"{counters.version} ({counters.name})"
+            taken.add(counters.version)
+        self.fallbacks = {pair: counts for pair, counts in self.fallbacks.items() if self.revisions.keys() >= set(pair)}
