@@ -5,19 +5,29 @@ from __future__ import annotations
 import re
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+#: Ten years: a longer one is a slip of the pen, and times stay exact to the millisecond.
+LONGEST = 3650 * 86400.0
 
 
 class Duration(float):
-    """Seconds, read from a string with units."""
+    """Seconds, to the millisecond, read from a string with units."""
 
     @classmethod
     def parse(cls, text: str) -> Duration:
         """Raises ValueError with the remedy where the text is no duration."""
-        parts = _PART.findall(text)
+        parts = _PART.findall(text) if len(text) <= 64 else []
         if not parts or "".join(number + unit for number, unit in parts) != text:
             raise ValueError("is no duration: write it like 250ms, 15s, 10m or 1h30m")
-        return cls(sum(float(number) * _UNITS[unit] for number, unit in parts))
+        seconds = round(sum(float(number) * _UNITS[unit] for number, unit in parts), 3)
+        if seconds > LONGEST:
+            raise ValueError("is too long: at most 3650d")
+        return cls(seconds)
+
+    def exact(self) -> str:
+        """A spelling that `parse` reads back as the same number: `str` rounds what is long."""
+        text = str(self)
+        return text if Duration.parse(text) == self else f"{self:.3f}s"
 
     def __str__(self) -> str:
         return show_seconds(self)

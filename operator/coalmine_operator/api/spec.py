@@ -15,8 +15,24 @@ GROUP = "coalmine.dev"
 API_VERSION = f"{GROUP}/v1alpha1"
 KIND = "ModelDeployment"
 
-Name = Annotated[str, Meta(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-VersionName = Annotated[str, Meta(max_length=63, pattern="^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$")]
+# A description says in words what a pattern lets through: it is the remedy in the message.
+Name = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=63,
+        pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        description="lower-case letters, digits and -, with a letter or digit at both ends",
+    ),
+]
+VersionName = Annotated[
+    str,
+    Meta(
+        max_length=63,
+        pattern="^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$",
+        description="letters, digits, -, _ and ., with a letter or digit at both ends",
+    ),
+]
 Percent = Annotated[int, Meta(ge=0, le=100)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Text = Annotated[str, Meta(min_length=1, max_length=253)]
@@ -163,7 +179,7 @@ class Metadata(Struct, frozen=True, kw_only=True, rename="camel"):
     annotations: dict[str, str] = {}
 
 
-class ModelDeployment(Struct, frozen=True, kw_only=True, rename="camel"):
+class ModelDeployment(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     api_version: Literal["coalmine.dev/v1alpha1"]
     kind: Literal["ModelDeployment"]
     metadata: Metadata

@@ -1,0 +1,229 @@
+"""What no single field can say: rules over fields that are sound by themselves.
+
+Each takes one decoded part and yields problems as (path within the part, message). The walker asks them part by part,
+so a slip in one place hides none in another.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from coalmine_sidecar.contract import MAX_THRESHOLDS
+
+from .duration import Duration
+from .problems import index_path, key_path, show
+from .spec import (
+    Affinity,
+    AlertMatch,
+    Analysis,
+    Baseline,
+    Canary,
+    Fallback,
+    HeaderMatch,
+    Metric,
+    Model,
+    ModelDeploymentSpec,
+    Step,
+)
+from .walk import Rule
+
+Found = Iterator[tuple[str, str]]
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def model(part: Model) -> Found:
+    if part.timeout <= 0:
+        yield "timeout", f"{part.timeout} is not over 0s"
+
+
+def step(part: Step) -> Found:
+    if part.set_weight is None and part.pause is None:
+        yield "", "is empty: give setWeight or pause (`pause: {}` waits for `coalmine resume`)"
+    elif part.set_weight is not None and part.pause is not None:
+        yield "", "has setWeight and pause: make two steps of them"
+
+
+def canary(part: Canary) -> Found:
+    """Weights grow, and nothing waits for requests that cannot come.
+
+    Steps that only pause are allowed: at weight 0 a canary still gets header matches, for people who look at it
+    before they let it go to 100 %.
+    """
+    weight = 0
+    for index, one in enumerate(part.steps):
+        path = index_path("steps", index)
+        if one.set_weight is not None:
+            if one.set_weight < weight:
+                yield f"{path}.setWeight", f"{one.set_weight} is under the {weight} before it; steps may only grow"
+            weight = max(weight, one.set_weight)
+        elif one.pause and one.pause.requests is not None and weight == 0:
+            yield f"{path}.pause.requests", "waits for ever: the canary's weight is still 0; put a setWeight before it"
+
+
+def header_match(part: HeaderMatch) -> Found:
+    yield from _token("name", part.name)
+    if _CONTROL.search(part.value):
+        yield "value", f"{show(part.value)} holds a control character, which no header can have"
+
+
+def affinity(part: Affinity) -> Found:
+    if (part.header is None) == (part.cookie is None):
+        yield "", "give a header or a cookie, one of them"
+    for name, value in (("header", part.header), ("cookie", part.cookie)):
+        if value is not None:
+            yield from _token(name, value)
+
+
+def fallback(part: Fallback) -> Found:
+    if not part.version:
+        yield "version", "is empty: write previous, or a version and its template"
+    elif part.version == "previous" and part.template is not None:
+        yield "version", "previous has no template of its own: name the template's version, or leave the template out"
+    elif part.version != "previous" and part.template is None:
+        yield "template", f"missing: version {show(part.version)} needs one; only previous goes without"
+    if part.template is not None:
+        yield from _template("template", part.template)
+
+
+def baseline(part: Baseline) -> Found:
+    for index, (low, high) in enumerate(itertools.pairwise(part.edges)):
+        if low >= high:
+            yield index_path("edges", index + 1), f"{high} is not over the {low} before it; edges must ascend"
+    if len(part.counts) != len(part.edges) + 1:
+        wanted = len(part.edges) + 1
+        yield "counts", f"has {len(part.counts)} entries: {len(part.edges)} edges cut {wanted} bins, so give {wanted}"
+    elif not any(part.counts):
+        yield "counts", "are all 0: a baseline needs data"
+
+
+def metric(part: Metric) -> Found:
+    match part.preset:
+        case None:
+            yield "preset", "missing: write errorRate, latency or outputDrift"
+        case "latency":
+            yield from _latency(part.threshold)
+        case "errorRate":
+            yield from _number(part.threshold, 0, 1, "a share from 0 to 1, such as 0.01")
+        case "outputDrift":
+            yield from _number(part.threshold, 0, 100, "a population stability index over 0, such as 0.2", over=True)
+    if part.preset == "outputDrift":
+        yield from _baselines(part)
+    else:
+        for name, given in (("output", part.output), ("baseline", part.baseline or None)):
+            if given is not None:
+                yield name, "has no meaning here: only preset outputDrift takes it"
+        if part.against != "stable":
+            yield "against", "only preset outputDrift can be compared with a baseline"
+
+
+def analysis(part: Analysis) -> Found:
+    if part.interval <= 0:
+        yield "interval", f"{part.interval} is not over 0s"
+    yield from _unique("metrics", "name", [one.name for one in part.metrics])
+    thresholds = {str(one.threshold) for one in part.metrics if one.preset == "latency"}
+    if len(thresholds) > MAX_THRESHOLDS:
+        yield "metrics", f"{len(thresholds)} different latency thresholds, at most {MAX_THRESHOLDS} are allowed"
+
+
+def alert_match(part: AlertMatch) -> Found:
+    if part.name is None and not part.match_labels:
+        yield "", "matches every alert: give a name or matchLabels"
+
+
+def spec(part: ModelDeploymentSpec) -> Found:
+    yield from _template("template", part.template)
+    own = part.fallback if part.fallback and part.fallback.template is not None else None
+    if own and own.version == part.model.version and own.template != part.template:
+        yield (
+            "fallback.version",
+            f"{show(own.version)} is also spec.model.version: another template needs another version",
+        )
+
+
+RULES: Final[Mapping[type, Rule]] = {
+    Affinity: affinity,
+    AlertMatch: alert_match,
+    Analysis: analysis,
+    Baseline: baseline,
+    Canary: canary,
+    Fallback: fallback,
+    HeaderMatch: header_match,
+    Metric: metric,
+    Model: model,
+    ModelDeploymentSpec: spec,
+    Step: step,
+}
+
+
+def _latency(threshold: str | float | None) -> Found:
+    remedy = "write the time over which a request is slow, such as 250ms"
+    if threshold is None:
+        yield "threshold", f"missing: {remedy}"
+    elif not isinstance(threshold, str):
+        yield "threshold", f"{show(threshold)} has no unit: {remedy}"
+    else:
+        try:
+            if Duration.parse(threshold) <= 0:
+                yield "threshold", f"{threshold} is not over 0s"
+        except ValueError as error:
+            yield "threshold", f"{show(threshold)} {error}"
+
+
+def _number(threshold: str | float | None, low: float, high: float, kind: str, *, over: bool = False) -> Found:
+    if threshold is None:
+        return
+    if isinstance(threshold, str) or not low <= threshold <= high or (over and threshold == low):
+        yield "threshold", f"{show(threshold)} is not {kind}"
+
+
+def _baselines(part: Metric) -> Found:
+    outputs = [one.output for one in part.baseline]
+    yield from _unique("baseline", "output", outputs)
+    if part.against == "baseline":
+        if not outputs:
+            yield "baseline", "missing: against baseline needs edges and counts of an output"
+        elif part.output is not None and part.output not in outputs:
+            yield "output", f"{show(part.output)} has no baseline here"
+    elif outputs:
+        yield "against", "stable does not read the baseline: write against: baseline, or leave the baseline out"
+
+
+def _template(path: str, template: Mapping[str, Any]) -> Found:
+    """Only what Coalmine needs; everything else of a pod template is Kubernetes' to judge."""
+    inner = template.get("spec")
+    if not isinstance(inner, dict):
+        yield f"{path}.spec", "missing: a template is a pod's, with spec.containers"
+        return
+    containers = inner.get("containers")
+    where = f"{path}.spec.containers"
+    if not isinstance(containers, list) or not containers:
+        yield where, "missing: give a list with the model's container"
+        return
+    names = []
+    for index, container in enumerate(containers):
+        if not isinstance(container, dict):
+            yield index_path(where, index), f"{show(container)} is no mapping"
+        elif not isinstance(container.get("name"), str) or not container["name"]:
+            yield f"{index_path(where, index)}.name", "missing: every container has a name"
+        else:
+            names.append(container["name"])
+    if len(names) == len(containers):
+        yield from _unique(where, "name", names)
+
+
+def _unique(path: str, field: str, values: Iterable[str]) -> Found:
+    seen: dict[str, int] = {}
+    for index, value in enumerate(values):
+        first = seen.setdefault(value, index)
+        if first != index:
+            yield key_path(index_path(path, index), field), f"{show(value)} stands twice, first in {path}[{first}]"
+
+
+def _token(path: str, name: str) -> Found:
+    if not _TOKEN.fullmatch(name):
+        yield path, f"{show(name)} is no name of a header or cookie: write letters, digits and -"
