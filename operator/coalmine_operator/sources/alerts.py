@@ -88,9 +88,10 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 class Sorted(Struct, frozen=True, kw_only=True):
-    """What a webhook means here. `unattributed`: alerts about no model deployment we know."""
+    """What a webhook means here. `matched`: alerts some `autoRollback` names; `unattributed`: about no deployment."""
 
     received: int
+    matched: int
     events: Mapping[str, tuple[AlertStatus, ...]]
     unattributed: int
 
@@ -156,15 +157,17 @@ def sort_out(webhook: Webhook, targets: Iterable[Target], now: float) -> Sorted:
     """Which alerts concern which model deployments: those attributed to one and matched by its `autoRollback`."""
     by_key = {target.key: target for target in targets}
     events: dict[str, list[AlertStatus]] = {}
-    unattributed = 0
+    matched = unattributed = 0
     for alert in webhook.alerts:
         keys = attribute(alert, by_key.values())
         unattributed += not keys
-        for key in keys:
-            if matches(by_key[key].auto_rollback, alert):
-                events.setdefault(key, []).append(_event(alert, now))
+        guarded = [key for key in keys if matches(by_key[key].auto_rollback, alert)]
+        matched += bool(guarded)
+        for key in guarded:
+            events.setdefault(key, []).append(_event(alert, now))
     return Sorted(
         received=len(webhook.alerts),
+        matched=matched,
         events={key: tuple(found) for key, found in events.items()},
         unattributed=unattributed,
     )

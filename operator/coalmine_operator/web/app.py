@@ -1,0 +1,161 @@
+"""The operator's HTTP: Alertmanager's webhook, the API behind the command line, health and own metrics.
+
+Errors are one line of plain text. `/alerts` and `/api` need a bearer token each; `/healthz` and `/metrics` hold no
+secret and need none, as scrapers expect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Annotated, Final
+
+import msgspec
+from aiohttp import hdrs, web
+from msgspec import Meta, Struct
+
+from ..engine.model import Order, Verb
+from ..sources import alerts
+from .backend import Backend, NotDurableError, RefusedError
+from .guard import Handler, bearer, only_loopback_names
+from .metrics import CONTENT_TYPE, Metrics
+from .view import encode
+
+#: Seconds in which a webhook or an order must be durable, and a body must have come. Alertmanager sends again later.
+DEADLINE: Final = 20.0
+
+log = logging.getLogger(__name__)
+
+
+class _OrderBody(Struct, frozen=True, forbid_unknown_fields=True):
+    verb: Verb
+    revision: Annotated[str, Meta(max_length=253)] = ""
+    actor: Annotated[str, Meta(max_length=253)] = ""
+
+
+def make_app(
+    backend: Backend,
+    *,
+    alerts_token: str,
+    api_token: str,
+    metrics: Metrics | None = None,
+    only_loopback: bool = True,
+    clock: Callable[[], float] = time.time,
+) -> web.Application:
+    """The application. `only_loopback`: refuse strangers' Host headers; False when bound to more than this machine."""
+    site = _Site(backend, metrics or Metrics(), clock)
+    middlewares = [_errors, only_loopback_names] if only_loopback else [_errors]
+    app = web.Application(middlewares=middlewares, client_max_size=alerts.MAX_BODY)
+    deployment = r"/api/deployments/{namespace}/{name}"
+    app.add_routes(
+        [
+            web.get("/healthz", site.healthz),
+            web.get("/metrics", site.metrics),
+            web.post("/alerts", bearer(alerts_token, site.alerts)),
+            web.get("/api/deployments", bearer(api_token, site.deployments)),
+            web.get(deployment, bearer(api_token, site.deployment)),
+            web.post(deployment + "/orders", bearer(api_token, site.order)),
+        ]
+    )
+    return app
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error is one line, in plain text; what nobody foresaw is logged whole and told as such."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        headers = {key: error.headers[key] for key in (hdrs.ALLOW, hdrs.WWW_AUTHENTICATE) if key in error.headers}
+        return web.Response(status=error.status, text=f"{error.text}\n", headers=headers)
+    except TimeoutError:
+        return web.Response(status=503, text=f"not done within {DEADLINE:g} s: send it again\n")
+    except NotDurableError as error:
+        return web.Response(status=503, text=f"{error}: send it again\n")
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return web.Response(status=500, text="an unforeseen error, see the log\n")
+
+
+class _Site:
+    def __init__(self, backend: Backend, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self._backend = backend
+        self._metrics = metrics
+        self._clock = clock
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        body = self._metrics.render(self._backend.views())
+        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
+
+    async def alerts(self, request: web.Request) -> web.Response:
+        """200 only when what matched is durable; anything else but 4xx makes Alertmanager send it again."""
+        try:
+            async with asyncio.timeout(DEADLINE):
+                webhook = alerts.decode(await request.read())
+                found = alerts.sort_out(webhook, self._backend.targets(), self._clock())
+                async with asyncio.TaskGroup() as group:
+                    for key, events in found.events.items():
+                        group.create_task(self._backend.submit_alerts(key, events))
+        except alerts.AlertsError as error:
+            self._metrics.alerts(refused=1)
+            too_many = isinstance(error, alerts.TooManyAlertsError)
+            return web.Response(status=413 if too_many else 400, text=f"{error}\n")
+        except (web.HTTPRequestEntityTooLarge, TimeoutError):
+            self._metrics.alerts(refused=1)
+            raise
+        except ExceptionGroup as errors:
+            self._metrics.alerts(refused=1)
+            raise errors.exceptions[0] from errors
+        matched = {key: len(events) for key, events in found.events.items()}
+        self._metrics.alerts(
+            matched=found.matched,
+            unmatched=found.received - found.matched - found.unattributed,
+            unattributed=found.unattributed,
+        )
+        answer = {"received": found.received, "matched": matched, "unattributed": found.unattributed}
+        if webhook.truncated:
+            answer["truncated"] = webhook.truncated
+        return _json(msgspec.json.encode(answer))
+
+    async def deployments(self, _: web.Request) -> web.Response:
+        return _json(encode(list(self._backend.views())))
+
+    async def deployment(self, request: web.Request) -> web.Response:
+        view = self._backend.view(_key(request))
+        if view is None:
+            raise web.HTTPNotFound(text=f"no model deployment {_key(request)}")
+        return _json(encode(view))
+
+    async def order(self, request: web.Request) -> web.Response:
+        """200 and what happened; 409 and why an order was refused."""
+        async with asyncio.timeout(DEADLINE):
+            body = await request.read()
+            try:
+                given = msgspec.json.decode(body, type=_OrderBody)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise web.HTTPBadRequest(text=f"order: {' '.join(str(error).split())}") from error
+            key = _key(request)
+            if self._backend.view(key) is None:
+                raise web.HTTPNotFound(text=f"no model deployment {key}")
+            order = Order(id=uuid.uuid4().hex, verb=given.verb, revision=given.revision, actor=given.actor)
+            try:
+                message = await self._backend.submit_order(key, order)
+            except RefusedError as error:
+                raise web.HTTPConflict(text=str(error)) from error
+        return _json(msgspec.json.encode({"message": message}))
+
+
+def _key(request: web.Request) -> str:
+    return f"{request.match_info['namespace']}/{request.match_info['name']}"
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")

@@ -1,0 +1,69 @@
+"""The operator's own metrics, in a registry of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from ..api.status import Phase
+from .view import DeploymentView
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """Series are bounded: by fixed words, and by the model deployments there are."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._reconciles = Counter(
+            "coalmine_operator_reconciles", "Reconciles by result.", ["result"], registry=self.registry
+        )
+        self._duration = Histogram(
+            "coalmine_operator_reconcile_duration_seconds",
+            "Duration of a reconcile.",
+            registry=self.registry,
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
+        self._rollbacks = Counter("coalmine_operator_rollbacks", "Rollbacks begun.", registry=self.registry)
+        self._alerts = Counter(
+            "coalmine_operator_alerts_received",
+            "Alerts of the webhook by what became of them.",
+            ["result"],
+            registry=self.registry,
+        )
+        self._phase = Gauge(
+            "coalmine_deployment_phase",
+            "1 for the phase a model deployment is in.",
+            ["namespace", "name", "phase"],
+            registry=self.registry,
+        )
+        for result in ("ok", "error"):
+            self._reconciles.labels(result)
+        for result in ("matched", "unmatched", "unattributed", "refused"):
+            self._alerts.labels(result)
+
+    def reconciled(self, seconds: float, *, ok: bool) -> None:
+        self._reconciles.labels("ok" if ok else "error").inc()
+        self._duration.observe(seconds)
+
+    def rolled_back(self) -> None:
+        self._rollbacks.inc()
+
+    def alerts(self, *, matched: int = 0, unmatched: int = 0, unattributed: int = 0, refused: int = 0) -> None:
+        """`refused`: webhooks that could not be read or taken, whatever they held."""
+        self._alerts.labels("matched").inc(matched)
+        self._alerts.labels("unmatched").inc(unmatched)
+        self._alerts.labels("unattributed").inc(unattributed)
+        self._alerts.labels("refused").inc(refused)
+
+    def render(self, views: Iterable[DeploymentView]) -> bytes:
+        """The text format; phases are those of `views` and of nothing that went."""
+        self._phase.clear()
+        for view in views:
+            for phase in get_args(Phase):
+                self._phase.labels(view.namespace, view.name, phase).set(phase == view.status.phase)
+        return generate_latest(self.registry)
