@@ -77,8 +77,9 @@ class AlertStatus(_Status, frozen=True):
 class Rollout(_Status, frozen=True):
     """The attempt under way to make `revision` stable, or the promotion that is still baking.
 
-    `epoch_at` marks when the present epoch began; `bins` are the frozen output edges of this rollout, by output;
-    `preexisting` are fingerprints of alerts that are not this revision's fault: they block, but never roll back.
+    `epoch_at` marks when the present epoch began; `preexisting` are fingerprints of alerts that are not this
+    revision's fault: they block, but never roll back. `waiting_at`: since when its pods are too few (0: they are
+    enough); progressDeadlineSeconds counts from there.
     """
 
     id: int
@@ -86,7 +87,7 @@ class Rollout(_Status, frozen=True):
     previous: str  # the stable revision it started from; empty for the first one
     started_at: float
     before: str = ""  # what `Status.previous` was at its start: comes back when a promotion is rolled back
-    waiting_at: float = 0.0  # since when its pods are too few; 0: they are not. progressDeadlineSeconds counts from here
+    waiting_at: float = 0.0
     ready_at: float = 0.0
     step: int = 0
     step_at: float = 0.0
@@ -97,10 +98,10 @@ class Rollout(_Status, frozen=True):
     epoch_weight: int = 0
     weight: int = 0  # what the steps ask for
     banked: tuple[Banked, ...] = ()
-    bins: dict[str, tuple[float, ...]] = {}
     preexisting: tuple[str, ...] = ()
-    held: bool = False  # by an order to pause
-    full: bool = False  # by an order to promote
+    held: Literal["", "order", "inconclusive"] = ""  # paused by whom
+    full: bool = False  # an order to promote skips what is left of the steps
+    promoting: bool = False  # past all gates: to full scale, then to full weight
     promoted_at: float = 0.0
 
 
@@ -147,7 +148,7 @@ class HistoryEntry(_Status, frozen=True):
 
 
 class Retiring(_Status, frozen=True):
-    """A revision without a role whose pods still stand: they go a while after the last sidecar stopped routing to it."""
+    """A revision without a role whose pods still stand: they go some time after no sidecar routes to it."""
 
     revision: str
     replicas: int
@@ -169,6 +170,7 @@ class Status(_Status, frozen=True):
     last_rollback: LastRollback | None = None
     history: tuple[HistoryEntry, ...] = ()
     alerts: tuple[AlertStatus, ...] = ()
+    bins: dict[str, tuple[float, ...]] = {}  # output edges, frozen from stable's answers when the newest rollout began
     previous: str = ""  # the stable revision before this one: where `fallback: previous` and a late rollback point
     retiring: tuple[Retiring, ...] = ()
     rollouts: int = 0  # how many were started: the next one's id

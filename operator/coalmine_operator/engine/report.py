@@ -1,0 +1,149 @@
+"""Phase, message, tracks and conditions: what people and dashboards read. Follows from the rest of the status."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..api import conditions as reasons
+from ..api.status import Condition, Phase, TrackStatus
+from .model import Plan
+from .steps import waits_to_be_told
+from .turn import Turn
+
+
+def _phase(turn: Turn) -> tuple[Phase, str]:
+    status, rollout = turn.status, turn.rollout
+    if turn.problems:
+        return "InvalidSpec", "; ".join(turn.problems)[:2000]
+    if rollout is None:
+        return _phase_at_rest(turn)
+    if not rollout.previous:
+        return ("Degraded" if turn.waiting_for else "Pending"), turn.waiting_for or _no_pods(turn, rollout.revision)
+    if rollout.promoted_at:
+        return "Baking", f"{turn.version(rollout.revision)} is stable and still guarded"
+    if rollout.promoting:
+        return "Promoting", turn.waiting_for
+    if rollout.held == "inconclusive":
+        unknown = ", ".join(v.metric for v in status.verdicts if v.verdict == "Unknown")
+        return "Paused", f"inconclusive ({unknown}): `resume` waives it, `rollback` ends it"
+    if rollout.held or turn.spec.paused or waits_to_be_told(turn):
+        return "Paused", "spec.paused is true" if turn.spec.paused else "until `resume` or `promote`"
+    if not turn.spec.replicas:
+        return "Paused", turn.waiting_for
+    return "Progressing", turn.waiting_for
+
+
+def _phase_at_rest(turn: Turn) -> tuple[Phase, str]:
+    status = turn.status
+    last = status.last_rollback
+    if last is not None and not last.done_at:
+        return "RollingBack", last.message
+    if not turn.stable:
+        return "Pending", ""
+    quarantined = turn.quarantined(turn.target.name) if turn.target.name != turn.stable else None
+    if quarantined is not None:
+        return "Degraded", f"{quarantined.version} is quarantined ({quarantined.reason}): change it, or `retry`"
+    if not turn.ready(turn.stable) and turn.spec.replicas:
+        return "Degraded", _no_pods(turn, turn.stable)
+    return "Healthy", ""
+
+
+def _no_pods(turn: Turn, revision: str) -> str:
+    failure = turn.failure(revision)
+    return f"no pod of {turn.version(revision)} is ready" + (f": {failure}" if failure else "")
+
+
+def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, str, str]]:
+    rollout, status = turn.rollout, turn.status
+    serving = (
+        {r.revision for r in plan.routing.routes if r.weight and turn.ready(r.revision)} if plan.routing else set()
+    )
+    if turn.ready(turn.stable):
+        available = (True, reasons.MINIMUM_REPLICAS_AVAILABLE, "")
+    elif serving:
+        names = ", ".join(turn.version(name) for name in sorted(serving))
+        available = (True, reasons.SERVED_BY_FALLBACK, f"{names} answers for stable")
+    else:
+        available = (False, reasons.NO_READY_PODS, "")
+    progressing = {
+        "Pending": (True, reasons.WAITING_FOR_PODS),
+        "Progressing": (True, reasons.ROLLOUT_IN_PROGRESS),
+        "Promoting": (True, reasons.ROLLOUT_IN_PROGRESS),
+        "Baking": (True, reasons.BAKING),
+        "RollingBack": (True, reasons.ROLLING_BACK),
+        "Paused": (False, reasons.ROLLOUT_PAUSED),
+        "Healthy": (False, reasons.ROLLOUT_COMPLETE),
+        "Degraded": (False, reasons.REVISION_QUARANTINED if turn.stable else reasons.PROGRESS_DEADLINE_EXCEEDED),
+        "InvalidSpec": (False, reasons.INVALID_SPEC),
+    }[phase]
+    if phase == "Degraded" and turn.stable and turn.quarantined(turn.target.name) is None:
+        progressing = (False, reasons.NO_READY_PODS)
+    promoted = bool(turn.stable) and turn.stable == turn.target.name
+    fallback = turn.fallback
+    if not fallback:
+        standing_by = (False, reasons.NO_FALLBACK, "")
+    elif turn.ready(fallback):
+        standing_by = (True, reasons.FALLBACK_HAS_READY_PODS, turn.version(fallback))
+    else:
+        standing_by = (False, reasons.FALLBACK_NOT_READY, turn.failure(fallback))
+    back = turn.quarantined(turn.target.name)
+    last = status.last_rollback
+    return {
+        reasons.AVAILABLE: available,
+        reasons.PROGRESSING: (*progressing, status.message),
+        reasons.PROMOTED: (promoted, reasons.ROLLOUT_COMPLETE if promoted else _unpromoted(rollout is not None), ""),
+        reasons.ROLLED_BACK: (back is not None, back.reason if back else "None", last.message if back and last else ""),
+        reasons.FALLBACK_READY: standing_by,
+    }
+
+
+def _unpromoted(under_way: bool) -> str:
+    return reasons.ROLLOUT_IN_PROGRESS if under_way else reasons.WAITING_FOR_PODS
+
+
+def _track(turn: Turn, plan: Plan, revision: str) -> TrackStatus | None:
+    if not revision:
+        return None
+    routes = plan.routing.routes if plan.routing else ()
+    return TrackStatus(
+        revision=revision,
+        version=turn.version(revision),
+        weight=next((route.weight for route in routes if route.revision == revision), 0),
+        ready=turn.ready(revision),
+        desired=plan.replicas.get(revision, 0),
+    )
+
+
+def report(turn: Turn, plan: Plan) -> None:
+    """Write what people read into the status."""
+    phase, message = _phase(turn)
+    rollout = turn.rollout
+    steps = turn.spec.strategy.canary.steps
+    on_its_way = rollout is not None and rollout.previous and not rollout.promoted_at
+    turn.update(phase=phase, message=message)
+    before = {condition.type: condition for condition in turn.status.conditions}
+    conditions = []
+    for kind, (holds, reason, text) in _conditions(turn, plan, phase).items():
+        value: Literal["True", "False"] = "True" if holds else "False"
+        old = before.get(kind)
+        since = old.last_transition_time if old and old.status == value else turn.now
+        generation = turn.metadata.generation
+        conditions.append(
+            Condition(
+                type=kind,
+                status=value,
+                reason=reason,
+                message=text[:1000],
+                last_transition_time=since,
+                observed_generation=generation,
+            )
+        )
+    turn.update(
+        observed_generation=turn.metadata.generation,
+        conditions=tuple(conditions),
+        stable=_track(turn, plan, turn.stable),
+        canary=_track(turn, plan, rollout.revision) if rollout and not rollout.promoted_at else None,
+        fallback=_track(turn, plan, turn.fallback),
+        step=f"{min(rollout.step, len(steps))}/{len(steps)}" if on_its_way and rollout else "",
+        replicas=turn.ready(turn.stable),
+    )

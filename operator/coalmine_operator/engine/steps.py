@@ -1,0 +1,164 @@
+"""From step to step: scale the canary, give it weight, pause, ask the verdicts, promote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..analysis import worst
+from ..api import conditions as reasons
+from ..api.duration import show_seconds
+from ..api.spec import Pause
+from ..api.status import Rollout, Verdict
+from .alerts import blocking
+from .traffic import pods_for
+from .turn import Turn
+
+#: Seconds until the next look while sidecars take up new weights.
+SOON = 0.2
+
+
+def epoch_name(rollout: Rollout) -> str:
+    """The name under which sidecars count for the present stretch of the rollout."""
+    return f"{rollout.id}.{rollout.epoch}"
+
+
+def waits_to_be_told(turn: Turn) -> bool:
+    """The rollout stands at a pause without an end of its own."""
+    rollout, steps = turn.rollout, turn.spec.strategy.canary.steps
+    if rollout is None or rollout.promoting or rollout.step >= len(steps) or rollout.waived == rollout.step:
+        return False
+    pause = steps[rollout.step].pause
+    return pause is not None and pause.duration is None and pause.requests is None
+
+
+def pods_needed(turn: Turn, rollout: Rollout) -> int:
+    """Pods the canary must have ready before it may go on."""
+    replicas = turn.spec.replicas
+    if not rollout.previous or rollout.promoting:
+        return replicas
+    steps = turn.spec.strategy.canary.steps
+    asked = steps[rollout.step].set_weight if rollout.step < len(steps) else None
+    return pods_for(max(rollout.weight, asked or 0), replicas)
+
+
+def advance(turn: Turn) -> None:
+    """Take every step that can be taken now."""
+    rollout = turn.rollout
+    if rollout is None or rollout.promoted_at:
+        return
+    if not rollout.previous:
+        if turn.ready(rollout.revision) or not turn.spec.replicas:
+            turn.promote(rollout)
+        return
+    if turn.problems or turn.spec.paused or rollout.held:
+        return
+    if not turn.spec.replicas:
+        turn.waiting_for = "spec.replicas is 0: nothing can be compared"
+        return
+    while rollout is not None and _take_one(turn, rollout):
+        rollout = turn.rollout
+
+
+def _take_one(turn: Turn, rollout: Rollout) -> bool:
+    """Try the present step; True when there is another one to try."""
+    steps = turn.spec.strategy.canary.steps
+    if rollout.promoting:
+        return _promote(turn, rollout)
+    if rollout.step >= len(steps):
+        return _begin_promotion(turn, rollout)
+    step = steps[rollout.step]
+    done = _pause(turn, rollout, step.pause) if step.pause else _set_weight(turn, rollout, step.set_weight or 0)
+    if done and turn.rollout is not None:
+        turn.move(turn.rollout, step=rollout.step + 1, step_at=turn.now, step_requests=0)
+    return done
+
+
+def _has_pods(turn: Turn, rollout: Rollout) -> bool:
+    needed, ready = pods_needed(turn, rollout), turn.ready(rollout.revision)
+    if ready >= needed:
+        return True
+    turn.waiting_for = f"{ready} of {needed} pods of {turn.version(rollout.revision)} ready"
+    return False
+
+
+def _set_weight(turn: Turn, rollout: Rollout, weight: int) -> bool:
+    if not _has_pods(turn, rollout):
+        return False
+    if rollout.weight != weight:
+        turn.move(rollout, weight=weight)
+        turn.tell("WeightSet", f"rollout {rollout.id}: {turn.version(rollout.revision)} gets {weight} %")
+    return _in_force(turn, rollout.revision, weight)
+
+
+def _in_force(turn: Turn, revision: str, weight: int) -> bool:
+    if turn.observed.weights.get(revision, 0) == weight:
+        return True
+    turn.waiting_for = f"sidecars take up weight {weight}"
+    turn.wake(turn.now + SOON)
+    return False
+
+
+def _pause(turn: Turn, rollout: Rollout, pause: Pause) -> bool:
+    if rollout.waived == rollout.step:
+        return True
+    if waits_to_be_told(turn):
+        turn.waiting_for = "paused until `resume`"
+        return False
+    left = (pause.duration or 0.0) - (turn.now - rollout.step_at)
+    if left > 0:
+        turn.waiting_for = f"pause of {show_seconds(pause.duration or 0.0)}"
+        turn.wake(turn.now + left)
+        return False
+    if pause.requests is not None:
+        counts = turn.observed.epochs.get(epoch_name(rollout), {}).get(rollout.revision)
+        seen = rollout.step_requests + (counts.requests if counts else 0)
+        if seen < pause.requests:
+            turn.waiting_for = f"{seen} of {pause.requests} canary requests"
+            return False
+    return _conclusive(turn, rollout)
+
+
+def _conclusive(turn: Turn, rollout: Rollout) -> bool:
+    """Whether the verdicts let the rollout go on; what `onInconclusive` says is done otherwise."""
+    if not rollout.weight or worst(turn.status.verdicts) == "Pass" or rollout.waived == rollout.step:
+        return True
+    why = _unknowns(turn.status.verdicts)
+    match turn.spec.analysis.on_inconclusive:
+        case "Wait":
+            turn.waiting_for = why
+        case "Pause":
+            turn.move(rollout, held="inconclusive")
+            turn.waiting_for = why
+            turn.tell(reasons.INCONCLUSIVE_ANALYSIS, f"rollout {rollout.id}: paused: {why}", warning=True)
+        case "Rollback":
+            turn.roll_back(rollout, reasons.INCONCLUSIVE_ANALYSIS, why, evidence=turn.status.verdicts)
+    return False
+
+
+def _unknowns(verdicts: Iterable[Verdict]) -> str:
+    return (
+        "; ".join(f"{v.metric}: Unknown ({v.reason})" for v in verdicts if v.verdict == "Unknown") or "no verdict yet"
+    )
+
+
+def _begin_promotion(turn: Turn, rollout: Rollout) -> bool:
+    if not _conclusive(turn, rollout):
+        return False
+    alerts = blocking(turn.status.alerts, turn.spec.analysis.interval, turn.now) if turn.spec.auto_rollback else ()
+    if alerts:
+        turn.waiting_for = f"{reasons.PREEXISTING_ALERT}: {', '.join(alert.name for alert in alerts)} blocks promotion"
+        turn.wake(turn.now + turn.spec.analysis.interval)
+        return False
+    turn.move(rollout, promoting=True)
+    return True
+
+
+def _promote(turn: Turn, rollout: Rollout) -> bool:
+    if not _has_pods(turn, rollout):
+        return False
+    if rollout.weight != 100:
+        turn.move(rollout, weight=100)
+        turn.tell("Promoting", f"rollout {rollout.id}: {turn.version(rollout.revision)} gets all traffic")
+    if _in_force(turn, rollout.revision, 100):
+        turn.promote(rollout)
+    return False
