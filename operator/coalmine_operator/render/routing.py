@@ -1,0 +1,129 @@
+"""The routing file that a plan asks for."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from coalmine_sidecar import contract
+
+from ..analysis import thresholds
+from ..api.spec import Metadata, ModelDeploymentSpec
+from ..engine.model import RevisionRecord, Route, RoutePlan
+
+# Bounds of the contract.
+_MAX_REVISIONS: Final = 16
+_MAX_CHAIN: Final = 4
+_MAX_ENDPOINTS: Final = 1000
+
+
+def render_routing(
+    *,
+    metadata: Metadata,
+    spec: ModelDeploymentSpec,
+    plan: RoutePlan,
+    records: Mapping[str, RevisionRecord],
+    endpoints: Mapping[str, Sequence[str]],
+    generation: int,
+) -> contract.Routing:
+    """What `contract.decode_routing` accepts, for every plan whose weights sum to 100 over at most 16 revisions.
+
+    `endpoints`: `host:port` of the local ports of each revision's ready pods. Equal input gives equal output, in
+    whatever order endpoints come.
+    """
+    names = {route.revision for route in plan.routes}
+    chain = tuple(dict.fromkeys(name for name in plan.chain if name in names))[:_MAX_CHAIN]
+    routes = _bounded(plan.routes, {*chain, plan.match})
+    model = spec.model
+    fallback = spec.fallback
+    return contract.Routing(
+        deployment=metadata.name,
+        namespace=metadata.namespace,
+        model=model.name or metadata.name,
+        generation=generation,
+        epoch=plan.epoch,
+        idempotent=model.idempotent,
+        revisions=tuple(
+            contract.RevisionRoute(
+                name=route.revision,
+                version=records[route.revision].version if route.revision in records else route.revision,
+                track=route.track,
+                weight=route.weight,
+                endpoints=tuple(sorted(set(endpoints.get(route.revision, ()))))[:_MAX_ENDPOINTS],
+            )
+            for route in routes
+        ),
+        match=_match(spec, plan.match if plan.match in names else ""),
+        affinity=_affinity(spec, plan.routes),
+        fallback=(
+            contract.Fallback(chain=chain, status_codes=fallback.status_codes)
+            if fallback
+            else contract.Fallback(chain=chain)
+        ),
+        timeouts=_timeouts(model.timeout),
+        limits=contract.Limits(
+            body_bytes=model.max_request_bytes,
+            replay_bytes=fallback.max_request_bytes if fallback else contract.Limits().replay_bytes,
+        ),
+        observe=contract.Observe(
+            protocol=model.protocol,
+            thresholds=thresholds(spec.analysis)[: contract.MAX_THRESHOLDS],
+            outputs={output: edges for output, edges in plan.bins.items() if _usable(edges)},
+        ),
+    )
+
+
+def same_but_generation(one: contract.Routing, other: contract.Routing) -> bool:
+    """Nothing changed: the file need not be written again."""
+    return replace(one, generation=0) == replace(other, generation=0)
+
+
+def _bounded(routes: Sequence[Route], needed: Iterable[str]) -> tuple[Route, ...]:
+    """All routes that can get a request, and as many of the others as the contract has room for."""
+    wanted = set(needed)
+    idle = [route for route in routes if not route.weight and route.revision not in wanted]
+    surplus = {route.revision for route in idle[len(idle) - max(0, len(routes) - _MAX_REVISIONS) :]}
+    return tuple(route for route in routes if route.revision not in surplus)
+
+
+def _match(spec: ModelDeploymentSpec, revision: str) -> tuple[contract.Match, ...]:
+    if not revision:
+        return ()
+    return tuple(
+        contract.Match(
+            revision=revision,
+            headers=tuple(contract.HeaderMatch(name=header.name, value=header.value) for header in one.headers),
+        )
+        for one in spec.strategy.canary.match
+    )
+
+
+def _affinity(spec: ModelDeploymentSpec, routes: Iterable[Route]) -> contract.Affinity | None:
+    wanted = spec.strategy.canary.affinity
+    if wanted is None:
+        return None
+    salt = next((route.revision for route in routes if route.track == "canary"), "")
+    return contract.Affinity(header=wanted.header, cookie=wanted.cookie, salt=salt)
+
+
+def _timeouts(response: float) -> contract.Timeouts:
+    """A stream may pause as long as an answer may take, and never less than by default: clients upload slowly."""
+    standard = contract.Timeouts()
+    return contract.Timeouts(
+        connect=min(standard.connect, float(response)),
+        response=float(response),
+        idle=max(standard.idle, float(response)),
+    )
+
+
+def _usable(edges: Sequence[float]) -> bool:
+    """A sidecar refuses a whole file for one bad edge, and a rollback must never wait for bins."""
+    return (
+        1 <= len(edges) <= contract.MAX_EDGES
+        and all(map(math.isfinite, edges))
+        and all(low < high for low, high in itertools.pairwise(edges))
+    )
