@@ -1,0 +1,6 @@
+"""Wire formats of model servers: pure functions from the bytes of an answer to its outputs. None of them raises."""
+
+from .detect import extract
+from .outputs import EXTRACT_FAILURES, Answer, Column, Value
+
+__all__ = ["EXTRACT_FAILURES", "Answer", "Column", "Value", "extract"]

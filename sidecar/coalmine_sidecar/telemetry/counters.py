@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Final
 
 from ..contract import KEPT_VALUES, OUTCOMES, EpochCounts
+from ..protocols import EXTRACT_FAILURES
 from .outputs import OTHER, Edges, OutputSet
 
 #: Upper bounds (`le`), seconds.
@@ -24,10 +25,6 @@ CODES: Final = frozenset(s.value for s in HTTPStatus) | {499}
 NO_CODE: Final = 0
 
 SKIPS: Final = ("budget", "queue", "size", "encoding")
-EXTRACT_FAILURES: Final = (
-    "not_json", "truncated", "shape", "datatype", "wide", "no_outputs",
-    "unknown_protocol", "too_many_rows", "too_many_outputs", "internal",
-)  # fmt: skip
 
 
 def zeros(reasons: Iterable[str]) -> dict[str, int]:
@@ -79,7 +76,7 @@ class Series:
         self.response_bytes = Histogram(SIZES)
         self.predictions = 0
         self.skipped = zeros(SKIPS)
-        self.extract_failures = zeros(EXTRACT_FAILURES)
+        self.extract_failures = zeros((*EXTRACT_FAILURES, "internal"))
         self.outputs = OutputSet(edges)
         self.values: dict[str, deque[float]] = {}
 
@@ -103,6 +100,11 @@ class Series:
             self.overhead.observe(duration - upstream if duration > upstream else 0.0)
         self.request_bytes.observe(request_bytes)
         self.response_bytes.observe(response_bytes)
+
+    def configure(self, edges: Mapping[str, Edges]) -> None:
+        self.outputs.configure(edges)
+        for name in self.values.keys() - self.outputs.by_name.keys():
+            del self.values[name]
 
     def outcomes(self) -> dict[str, int]:
         totals: dict[str, int] = {}

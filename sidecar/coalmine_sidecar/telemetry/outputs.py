@@ -8,6 +8,7 @@ from itertools import islice, pairwise
 from math import isfinite
 
 from ..contract import DEFAULT_EDGES, MAX_CLASSES, MAX_OUTPUTS, OutputCounts
+from ..protocols import Value
 
 #: The label of whatever has no place of its own.
 OTHER = "_other"
@@ -15,8 +16,6 @@ OTHER = "_other"
 MAX_CLASS_LENGTH = 64
 MAX_NAME_LENGTH = 128
 
-#: One value of one output. `None`, NaN and the infinities count as missing.
-Value = float | int | bool | str | None
 Edges = tuple[float, ...]
 
 
@@ -29,16 +28,20 @@ def printable(text: str, length: int) -> str:
 class OutputCounter:
     """Counts of one output. `bins` stays empty until the first number; see contract.OutputCounts for its meaning."""
 
-    __slots__ = ("bins", "classes", "edges", "missing")
+    __slots__ = ("bins", "classes", "edges", "missing", "name")
 
-    def __init__(self, edges: Edges) -> None:
+    def __init__(self, name: str, edges: Edges) -> None:
+        self.name = name
         self.edges = edges
         self.bins: list[int] = []
         self.classes: dict[str, int] = {}
         self.missing = 0
 
     def add(self, value: Value) -> None:
-        """Floats go into bins, strings and booleans into classes, whole numbers into both."""
+        """Floats go into bins, strings and booleans into classes, whole numbers into both.
+
+        None, NaN and the infinities are missing.
+        """
         if isinstance(value, float):
             self._add_number(value)
         elif value is None:
@@ -96,7 +99,7 @@ class OutputSet:
         for name, cuts in self.edges.items():
             counter = self.by_name.get(name)
             if counter is None or counter.edges != cuts:
-                self.by_name[name] = counter = OutputCounter(cuts)
+                self.by_name[name] = counter = OutputCounter(name, cuts)
                 counter.start_bins()
         for name, counter in list(self.by_name.items()):
             if name not in self.edges and counter.edges != DEFAULT_EDGES:
@@ -113,7 +116,7 @@ class OutputSet:
             name = printable(name, MAX_NAME_LENGTH)
             counter = self.by_name.get(name)
             if counter is None and len(self.by_name) < MAX_OUTPUTS:
-                counter = self.by_name[name] = OutputCounter(self.edges.get(name, DEFAULT_EDGES))
+                counter = self.by_name[name] = OutputCounter(name, self.edges.get(name, DEFAULT_EDGES))
         return counter
 
 

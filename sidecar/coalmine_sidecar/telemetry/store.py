@@ -64,7 +64,7 @@ class Telemetry:
         self._keep_revisions(routing)
         for counters in self.revisions.values():
             for series in counters.series.values():
-                series.outputs.configure(observe.outputs)
+                series.configure(observe.outputs)
         self._cells = self.epochs.pop(routing.epoch, {})
         self.epochs[routing.epoch] = self._cells
         for route in routing.revisions:

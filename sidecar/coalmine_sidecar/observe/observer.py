@@ -1,0 +1,117 @@
+"""Reads answers after they were sent: beside the hot path, within a share of the CPU, in bounded memory."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from ..protocols import extract
+from ..telemetry import EpochCell, Series, Telemetry
+from ..telemetry.counters import bump
+from .budget import CpuBudget
+from .record import record
+
+MAX_QUEUED: Final = 1024
+MAX_QUEUED_BYTES: Final = 8 << 20
+#: Seconds of reading at a stretch, after which the event loop has its turn.
+SLICE: Final = 0.002
+_GZIP: Final = b"\x1f\x8b"
+
+
+class _Offered(NamedTuple):
+    series: Series
+    cell: EpochCell | None
+    path: bytes
+    content_type: bytes
+    json_length: int | None
+    body: bytes
+
+
+class Observer:
+    """Of the ingress role. What it has no time or room for is counted as skipped, never waited for.
+
+    `schedule` runs a callback soon (the event loop's `call_soon`); `share` is the share of one core it may take.
+    """
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        *,
+        schedule: Callable[[Callable[[], None]], object],
+        clock: Callable[[], float] = time.perf_counter,
+        share: float = 0.2,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._telemetry = telemetry
+        self._schedule = schedule
+        self._clock = clock
+        self._budget = CpuBudget(share, clock())
+        self._draw = draw
+        self._queue: deque[_Offered] = deque()
+        self._queued_bytes = 0
+        self._scheduled = False
+
+    def offer(
+        self,
+        series: Series,
+        cell: EpochCell | None,
+        path: bytes,
+        content_type: bytes,
+        json_length: int | None,
+        body: bytes,
+    ) -> None:
+        """Take a whole answer with status 200 that `series`' revision gave and that has been sent.
+
+        `path` is the request's target; `json_length` the answer's Inference-Header-Content-Length, None if absent;
+        `cell` is None where the request was not drawn for this revision by weight or affinity.
+        """
+        if len(self._queue) >= MAX_QUEUED or self._queued_bytes + len(body) > MAX_QUEUED_BYTES:
+            bump(series.skipped, "queue")
+            return
+        self._queue.append(_Offered(series, cell, path, content_type, json_length, body))
+        self._queued_bytes += len(body)
+        if not self._scheduled:
+            self._scheduled = True
+            self._schedule(self._drain)
+
+    def skip(self, series: Series, reason: str) -> None:
+        """Count an answer that can't be offered: `size` (longer than the copy that is kept) or `encoding`."""
+        bump(series.skipped, reason)
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        start = now = self._clock()
+        if not self._budget.open(start):
+            self._drop()
+            return
+        queue = self._queue
+        while queue and now - start < SLICE:
+            offered = queue.popleft()
+            self._queued_bytes -= len(offered.body)
+            self._read(offered)
+            now = self._clock()
+        self._budget.spend(now - start)
+        if queue:
+            self._scheduled = True
+            self._schedule(self._drain)
+
+    def _read(self, offered: _Offered) -> None:
+        series, cell, path, content_type, json_length, body = offered
+        if body.startswith(_GZIP):
+            bump(series.skipped, "encoding")
+            return
+        routing = self._telemetry.routing
+        protocol = routing.observe.protocol if routing else "auto"
+        try:
+            record(series, cell, extract(protocol, path, content_type, json_length, body), self._draw())
+        except Exception:  # noqa: BLE001 - whatever a model answers, the requests beside it go on; it is counted
+            bump(series.extract_failures, "internal")
+
+    def _drop(self) -> None:
+        for offered in self._queue:
+            bump(offered.series.skipped, "budget")
+        self._queue.clear()
+        self._queued_bytes = 0

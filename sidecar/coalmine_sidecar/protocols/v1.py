@@ -1,0 +1,99 @@
+"""KServe v1 and TensorFlow Serving's REST: `predictions` by rows, `outputs` by columns, `result` of a regression."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from .jsontext import read_json
+from .outputs import (
+    MAX_COLUMNS,
+    MAX_ROWS,
+    MAX_WIDTH,
+    Answer,
+    Gathering,
+    UnreadableError,
+    failure,
+    split_columns,
+)
+
+#: TensorFlow's specification says `result`, its examples `results`.
+KEYS: Final = ("predictions", "outputs", "result", "results")
+
+_SCALARS: Final = (float, int, str, bool, type(None))
+
+
+def read(body: bytes) -> Answer:
+    """The outputs of an answer; a list without names is called by its key."""
+    try:
+        document = read_json(body)
+    except (ValueError, RecursionError):
+        return failure("not_json")
+    if not isinstance(document, dict):
+        return failure("no_outputs")
+    for key in KEYS:
+        if (found := document.get(key)) is not None:
+            break
+    else:
+        return failure("no_outputs")
+    gathering = Gathering()
+    if isinstance(found, dict):
+        _read_named(found, gathering)
+    else:
+        _read_rows(key, found if isinstance(found, list) else [found], gathering)
+    return gathering.answer()
+
+
+def _read_named(columns: dict[str, Any], gathering: Gathering) -> None:
+    """Columns by name, each a list of rows (or one scalar for one row)."""
+    for name in list(columns)[:MAX_COLUMNS]:
+        rows = columns[name]
+        _read_rows(name, rows if isinstance(rows, list) else [rows], gathering, objects=False)
+    if len(columns) > MAX_COLUMNS:
+        gathering.fail("too_many_outputs")
+
+
+def _read_rows(name: str, rows: list[Any], gathering: Gathering, *, objects: bool = True) -> None:
+    gathering.saw(len(rows))
+    rows = rows[:MAX_ROWS]
+    first = next((row for row in rows if row is not None), None)
+    try:
+        if isinstance(first, dict) and objects:
+            _read_objects(rows, gathering)
+        elif isinstance(first, list):
+            _read_vectors(name, rows, len(first), gathering)
+        elif rows:
+            _read_scalars(name, rows, gathering)
+    except UnreadableError as reason:
+        gathering.fail(str(reason))
+
+
+def _read_scalars(name: str, rows: list[Any], gathering: Gathering) -> None:
+    if not all(isinstance(row, _SCALARS) for row in rows):
+        raise UnreadableError("shape")
+    gathering.add(split_columns(name, rows, 1))
+
+
+def _read_objects(rows: list[Any], gathering: Gathering) -> None:
+    """One object a row; a key that a row lacks is a missing value of that row."""
+    names: dict[str, None] = {}
+    for row in rows:
+        if not isinstance(row, dict):
+            raise UnreadableError("shape")
+        if len(names) <= MAX_COLUMNS:
+            names.update(dict.fromkeys(row))
+    for name in list(names)[:MAX_COLUMNS]:
+        _read_rows(name, [row.get(name) for row in rows], gathering, objects=False)
+    if len(names) > MAX_COLUMNS:
+        gathering.fail("too_many_outputs")
+
+
+def _read_vectors(name: str, rows: list[Any], width: int, gathering: Gathering) -> None:
+    if width > MAX_WIDTH:
+        raise UnreadableError("wide")
+    flat: list[Any] = []
+    for row in rows:
+        if not isinstance(row, list) or len(row) != width or not all(isinstance(item, _SCALARS) for item in row):
+            raise UnreadableError("shape")
+        flat.extend(row)
+    if width:
+        gathering.add(split_columns(name, flat, width))

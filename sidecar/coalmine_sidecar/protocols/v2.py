@@ -1,0 +1,203 @@
+"""Open Inference Protocol v2: JSON, and Triton's binary tensor extension.
+
+With the header `Inference-Header-Content-Length: J` the first J bytes are JSON and the tensors follow in the order of
+`outputs`, each `parameters.binary_data_size` bytes, little-endian, row-major; BYTES elements are a u32 length and the
+bytes. Source: github.com/kserve/open-inference-protocol and Triton's extension_binary_data.md.
+"""
+
+from __future__ import annotations
+
+import struct
+from math import prod
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from .jsontext import strict_json
+from .outputs import (
+    MAX_COLUMNS,
+    MAX_ROWS,
+    MAX_WIDTH,
+    Answer,
+    Gathering,
+    UnreadableError,
+    Value,
+    failure,
+    split_columns,
+)
+
+#: struct codes of the datatypes with a fixed size.
+_CODES: Final = {
+    "BOOL": "?",
+    "UINT8": "B",
+    "UINT16": "H",
+    "UINT32": "I",
+    "UINT64": "Q",
+    "INT8": "b",
+    "INT16": "h",
+    "INT32": "i",
+    "INT64": "q",
+    "FP16": "e",
+    "FP32": "f",
+    "FP64": "d",
+}
+#: What the elements of a datatype are in JSON; some servers write booleans as 0 and 1.
+_ELEMENTS: Final[dict[str, Any]] = {
+    **{name: list[float | None] if name.startswith("FP") else list[int | None] for name in _CODES},
+    "BOOL": list[bool | int | None],
+    "BYTES": list[str | None],
+}
+_DECODERS: Final = {name: msgspec.json.Decoder(kind) for name, kind in _ELEMENTS.items()}
+#: A longer element is text, not a label: its rest need not be read.
+_LABEL_BYTES: Final = 512
+#: No tensor has more dimensions; the product of thousands of them would take long.
+_MAX_RANK: Final = 16
+
+
+class _Output(Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: Raw = Raw()  # empty where there is none
+    parameters: dict[str, Any] | None = None
+
+
+class _Answer(Struct):
+    outputs: list[_Output] = []
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+def read(body: bytes, json_length: int | None = None) -> Answer:
+    """The outputs of an answer; `json_length` is the value of its Inference-Header-Content-Length."""
+    if json_length is None:
+        head, offset = body, len(body)
+    elif 0 <= json_length <= len(body):
+        head, offset = body[:json_length], json_length
+    else:
+        return failure("truncated")
+    try:
+        outputs = _read_head(head)
+    except msgspec.ValidationError:
+        return failure("shape")
+    except (ValueError, RecursionError):
+        return failure("not_json")
+    if not outputs:
+        return failure("no_outputs")
+    gathering = Gathering()
+    for output in outputs[:MAX_COLUMNS]:
+        if gathering.full:
+            break
+        size = _binary_size(output)
+        block = None if size is None else memoryview(body)[offset : offset + size]
+        offset += size or 0
+        try:
+            _read_output(output, gathering, block, size, len(body))
+        except UnreadableError as reason:
+            gathering.fail(str(reason))
+    if len(outputs) > MAX_COLUMNS:
+        gathering.fail("too_many_outputs")
+    return gathering.answer()
+
+
+def _read_head(head: bytes) -> list[_Output]:
+    try:
+        return _decode(head).outputs
+    except msgspec.ValidationError:
+        raise
+    except ValueError:
+        return _decode(strict_json(head)).outputs
+
+
+def _binary_size(output: _Output) -> int | None:
+    if not output.parameters:
+        return None
+    size = output.parameters.get("binary_data_size")
+    return size if isinstance(size, int) and size >= 0 and not isinstance(size, bool) else None
+
+
+def _read_output(output: _Output, gathering: Gathering, block: memoryview | None, size: int | None, room: int) -> None:
+    """`block`: the bytes of a binary tensor, `size` how many there should be, `room` the answer's."""
+    shape = output.shape
+    if len(shape) > _MAX_RANK or any(dimension < 0 for dimension in shape):
+        raise UnreadableError("shape")
+    rows = shape[0] if shape else 1
+    width = prod(shape[1:])
+    # Every element takes a byte at least: a shape that claims more than that is no count of predictions.
+    if rows * max(width, 1) > room:
+        raise UnreadableError("shape")
+    gathering.saw(rows)
+    if width > MAX_WIDTH:
+        raise UnreadableError("wide")
+    if output.datatype not in _ELEMENTS:
+        raise UnreadableError("datatype")
+    if width == 0 or rows == 0:
+        return
+    wanted = min(rows, MAX_ROWS) * width
+    if block is not None:
+        if len(block) != size:
+            raise UnreadableError("truncated")
+        values = _read_binary(output.datatype, block, rows * width, wanted)
+    elif output.data:
+        values = _read_data(output.datatype, output.data, rows * width, wanted)
+    else:
+        raise UnreadableError("no_outputs")
+    gathering.add(split_columns(output.name, values, width))
+
+
+def _read_data(datatype: str, data: Raw, total: int, wanted: int) -> list[Value]:
+    """JSON elements, flat or nested in any way that has `total` of them."""
+    decoder = _DECODERS[datatype]
+    values: list[Value]
+    try:
+        try:
+            values = decoder.decode(data)
+        except msgspec.ValidationError:
+            values = msgspec.convert(_flatten(_decode_any(data)), _ELEMENTS[datatype])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise UnreadableError("shape") from None
+    if len(values) != total:
+        raise UnreadableError("shape")
+    if datatype == "BOOL":
+        values = [None if v is None else bool(v) for v in values]
+    return values if total == wanted else values[:wanted]
+
+
+def _flatten(data: Any) -> list[Any]:
+    while isinstance(data, list) and any(isinstance(item, list) for item in data):
+        if not all(isinstance(item, list) for item in data):
+            raise UnreadableError("shape")
+        data = [element for item in data for element in item]
+    if not isinstance(data, list):
+        # A scalar where the shape is [] or all ones.
+        return [data]
+    return data
+
+
+def _read_binary(datatype: str, block: memoryview, total: int, wanted: int) -> list[Value]:
+    if datatype == "BYTES":
+        return _read_strings(block, total, wanted)
+    code = _CODES[datatype]
+    if len(block) != total * struct.calcsize("<" + code):
+        raise UnreadableError("shape")
+    return list(struct.unpack_from(f"<{wanted}{code}", block))
+
+
+def _read_strings(block: memoryview, total: int, wanted: int) -> list[Value]:
+    values: list[Value] = []
+    offset = 0
+    for _ in range(wanted):
+        if offset + 4 > len(block):
+            raise UnreadableError("truncated")
+        length = int.from_bytes(block[offset : offset + 4], "little")
+        offset += 4
+        if offset + length > len(block):
+            raise UnreadableError("truncated")
+        values.append(str(block[offset : offset + min(length, _LABEL_BYTES)], "utf-8", "replace"))
+        offset += length
+    if wanted == total and offset != len(block):
+        raise UnreadableError("shape")
+    return values
