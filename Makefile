@@ -1,0 +1,53 @@
+# Every target makes what it needs; nothing is installed outside .venv, except by `make tools`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PYTHONUNBUFFERED = 1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": run make PYTHON=python3.12 or the like")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@echo "installing Coalmine and the demo's models into $(VENV) (once, about a minute)"
+	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "installing Coalmine and its development tools into $(VENV) (once, about a minute)"
+	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+.PHONY: demo
+demo: $(VENV)/.demo ## serve, canary, promote and roll back real models on this machine (2 minutes)
+	$(BIN)/python -m examples.demo
+
+.PHONY: test
+test: lint ## everything CI runs: lint, types, import rules, all tests
+	$(BIN)/pytest
+
+.PHONY: lint
+lint: $(VENV)/.dev ## ruff, mypy, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-timing
+
+.PHONY: bench
+bench: $(VENV)/.dev ## the relay beside nginx and haproxy, one core each; BENCH_JSON=FILE keeps the figures
+	$(BIN)/python -m tests.benchmarks.relay
+
+.PHONY: tools
+tools: ## Debian packages that some tests and the benchmark use (root); without them these are skipped
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light haproxy wrk prometheus prometheus-alertmanager
+
+.PHONY: clean
+clean: ## the environment and what runs left behind
+	rm -rf $(VENV) .coalmine dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
