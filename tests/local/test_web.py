@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
+from coalmine_operator.api.codec import from_json
 from coalmine_operator.api.spec import AlertMatch, AutoRollback
 from coalmine_operator.api.status import AlertStatus, Status
 from coalmine_operator.engine.model import Order
@@ -21,7 +22,7 @@ from coalmine_operator.sources.alerts import Target
 from coalmine_operator.web import app as web_app
 from coalmine_operator.web.backend import NotDurableError, RefusedError
 from coalmine_operator.web.metrics import Metrics
-from coalmine_operator.web.view import DeploymentView, RevisionView, decode_list, decode_one
+from coalmine_operator.web.view import DeploymentView, RevisionView
 
 ALERTS_TOKEN = "alerts-token"
 API_TOKEN = "api-token"
@@ -212,9 +213,9 @@ async def test_a_strangers_host_name_is_refused(site: Site, host: str, status: i
 
 async def test_reading_deployments(site: Site, behind: Behind) -> None:
     status, text = await site.ask("GET", "/api/deployments", API_TOKEN)
-    assert (status, decode_list(text.encode())) == (200, behind.views())
+    assert (status, from_json(text.encode(), list[DeploymentView])) == (200, behind.views())
     status, text = await site.ask("GET", "/api/deployments/default/fraud", API_TOKEN)
-    assert (status, decode_one(text.encode())) == (200, behind.view("default/fraud"))
+    assert (status, from_json(text.encode(), DeploymentView)) == (200, behind.view("default/fraud"))
     answer = await site.ask("GET", "/api/deployments/default/other", API_TOKEN)
     assert answer == (404, "no model deployment default/other\n")
 

@@ -17,12 +17,12 @@ import msgspec
 from aiohttp import hdrs, web
 from msgspec import Meta, Struct
 
+from ..api.codec import to_json
 from ..engine.model import Order, Verb
 from ..sources import alerts
 from .backend import Backend, NotDurableError, RefusedError
 from .guard import Handler, bearer, only_loopback_names
 from .metrics import CONTENT_TYPE, Metrics
-from .view import encode
 
 #: Seconds in which a webhook or an order must be durable, and a body must have come. Alertmanager sends again later.
 DEADLINE: Final = 20.0
@@ -123,16 +123,16 @@ class _Site:
         answer = {"received": found.received, "matched": matched, "unattributed": found.unattributed}
         if webhook.truncated:
             answer["truncated"] = webhook.truncated
-        return _json(msgspec.json.encode(answer))
+        return _json(to_json(answer))
 
     async def deployments(self, _: web.Request) -> web.Response:
-        return _json(encode(list(self._backend.views())))
+        return _json(to_json(self._backend.views()))
 
     async def deployment(self, request: web.Request) -> web.Response:
         view = self._backend.view(_key(request))
         if view is None:
             raise web.HTTPNotFound(text=f"no model deployment {_key(request)}")
-        return _json(encode(view))
+        return _json(to_json(view))
 
     async def order(self, request: web.Request) -> web.Response:
         """200 and what happened; 409 and why an order was refused."""
@@ -150,7 +150,7 @@ class _Site:
                 message = await self._backend.submit_order(key, order)
             except RefusedError as error:
                 raise web.HTTPConflict(text=str(error)) from error
-        return _json(msgspec.json.encode({"message": message}))
+        return _json(to_json({"message": message}))
 
 
 def _key(request: web.Request) -> str:

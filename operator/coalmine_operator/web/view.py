@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from msgspec import Struct
 
 from ..api.status import Status
@@ -30,7 +29,10 @@ class RevisionView(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class DeploymentView(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A model deployment at `at` (Unix seconds). `problems`: why the newest spec is not in force. `ingress`: a URL."""
+    """A model deployment at `at` (Unix seconds). `problems`: why the newest spec is not in force. `ingress`: a URL.
+
+    JSON by `api.codec`: `to_json(view)` and `from_json(data, DeploymentView)`.
+    """
 
     namespace: str
     name: str
@@ -43,17 +45,3 @@ class DeploymentView(Struct, frozen=True, kw_only=True, rename="camel"):
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
-
-
-def encode(view: DeploymentView | list[DeploymentView]) -> bytes:
-    return msgspec.json.encode(view)
-
-
-def decode_list(body: bytes) -> list[DeploymentView]:
-    """Raises msgspec.MsgspecError."""
-    return msgspec.json.decode(body, type=list[DeploymentView])
-
-
-def decode_one(body: bytes) -> DeploymentView:
-    """Raises msgspec.MsgspecError."""
-    return msgspec.json.decode(body, type=DeploymentView)
