@@ -42,7 +42,7 @@ def show(value: Any) -> str:
         case int():
             text = str(value) if value.bit_length() <= 128 else f"a number of {value.bit_length()} bits"
         case float():
-            text = repr(value)
+            text = str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
         case list() | tuple():
             text = "a list"
         case dict():

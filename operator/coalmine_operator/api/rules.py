@@ -93,7 +93,7 @@ def fallback(part: Fallback) -> Found:
 def baseline(part: Baseline) -> Found:
     for index, (low, high) in enumerate(itertools.pairwise(part.edges)):
         if low >= high:
-            yield index_path("edges", index + 1), f"{high} is not over the {low} before it; edges must ascend"
+            yield index_path("edges", index + 1), f"{show(high)} is not over the {show(low)} before it; edges ascend"
     if len(part.counts) != len(part.edges) + 1:
         wanted = len(part.edges) + 1
         yield "counts", f"has {len(part.counts)} entries: {len(part.edges)} edges cut {wanted} bins, so give {wanted}"
@@ -221,7 +221,7 @@ def _unique(path: str, field: str, values: Iterable[str]) -> Found:
     for index, value in enumerate(values):
         first = seen.setdefault(value, index)
         if first != index:
-            yield key_path(index_path(path, index), field), f"{show(value)} stands twice, first in {path}[{first}]"
+            yield key_path(index_path(path, index), field), f"{show(value)} stands twice: entry {first} has it too"
 
 
 def _token(path: str, name: str) -> Found:

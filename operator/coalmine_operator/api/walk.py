@@ -112,7 +112,7 @@ class Walker:
         if info.max_length is not None and len(raw) > info.max_length:
             return self._refuse(path, f"has {len(raw)} entries, at most {info.max_length} are allowed")
         if info.min_length is not None and len(raw) < info.min_length:
-            return self._refuse(path, f"has {len(raw)} entries, at least {info.min_length} is needed")
+            return self._refuse(path, f"has {len(raw)} entries, needs at least {info.min_length}")
         before = self.total
         values = tuple(self._value(info.item_type, item, index_path(path, i), depth + 1) for i, item in enumerate(raw))
         return values if self.total == before else BROKEN
