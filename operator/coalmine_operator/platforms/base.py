@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -10,6 +10,7 @@ from msgspec import Struct
 from ..api.spec import Metadata, ModelDeploymentSpec
 from ..api.status import Status
 from ..engine.model import Observed, Plan
+from ..sources.snapshots import Traffic
 
 
 class Desired(Struct, frozen=True, kw_only=True):
@@ -33,6 +34,12 @@ class Platform(Protocol):
     async def observe(self, key: str) -> Observed:
         """Pods, weights in force, counts. `alert_events` and `orders` are the runtime's to add."""
 
+    def seen(self, key: str) -> Observed:
+        """The same without asking anybody: for views. At most a second or two old."""
+
+    def traffic(self, key: str) -> Mapping[str, Traffic]:
+        """What each revision answered, as old as `seen`."""
+
     async def save(self, key: str, status: Status) -> None:
         """Make `status` durable. Called before `apply`: a crash in between repeats the plan, not the decision."""
 
@@ -40,4 +47,4 @@ class Platform(Protocol):
         """Bring the plan about: routing first, then pods. Returns before pods are ready."""
 
     def on_change(self, notify: Callable[[str], None]) -> None:
-        """Call `notify(key)` whenever something about a model deployment changed; may be called often."""
+        """Call `notify(key)` now for all keys, then whenever something about one changed; may be called often."""

@@ -1,0 +1,305 @@
+"""One model deployment on this machine: its pods, its routing file, what is seen of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from msgspec import Struct
+from msgspec.structs import replace
+
+from coalmine_sidecar.contract import Routing, RoutingError, decode_routing, encode_routing
+
+from ...api.decode import decode
+from ...api.spec import Metadata, ModelDeploymentSpec
+from ...api.status import Status
+from ...engine.model import Observed, Plan, RevisionRecord, RevisionState
+from ...render.routing import render_routing, same_but_generation
+from ...sources.snapshots import Snapshots, Traffic
+from ..base import Desired
+from .launch import Launch, launch_of
+from .manifest import Wanted
+from .pod import Pod, Surroundings
+from .ports import Ingress
+from .state import DeploymentFiles, LastGood, PodRecord, write_atomically
+
+logger = logging.getLogger("coalmine")
+
+#: How long, and how often, sidecars are asked whether they have read a new routing file.
+CONFIRM_WITHIN: Final = 5.0
+CONFIRM_EVERY: Final = 0.1
+
+
+class PodView(Struct, frozen=True, kw_only=True):
+    """One pod, for people and for the demo. `pid`: of the model, None while it is down."""
+
+    name: str
+    revision: str
+    pid: int | None
+    ready: bool
+    ending: bool
+    restarts: int
+    failure: str
+    log: Path
+
+
+class LocalDeployment:
+    """Everything about one key. Not started until `adopt`."""
+
+    def __init__(
+        self,
+        key: str,
+        files: DeploymentFiles,
+        manifest: LastGood,
+        *,
+        folder: Path,
+        ingress: Ingress,
+        session: aiohttp.ClientSession,
+        notify: Callable[[str], None],
+        drain_timeout: float,
+        grace_cap: float,
+    ) -> None:
+        self.key = key
+        self.files = files
+        self.ingress = ingress
+        self.problems: tuple[str, ...] = ()
+        self.manifest = manifest
+        self.spec, self.metadata = _decoded(manifest)
+        self.status = files.read_status()
+        self._folder = folder
+        self._notify = notify
+        self._records = files.revisions()
+        self._routing, self._lost_generation = _last_routing(files.routing)
+        self._snapshots = Snapshots(session)
+        self._pods: dict[str, Pod] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._around = Surroundings(
+            files=files,
+            ingress=ingress,
+            session=session,
+            changed=self._changed,
+            gone=self._forget,
+            ports_taken=lambda: {pod.record.port for pod in self._pods.values()},
+            drain_timeout=drain_timeout,
+            grace_cap=grace_cap,
+        )
+
+    # The manifest
+
+    @property
+    def gone(self) -> bool:
+        return self.manifest.gone
+
+    def accept(self, wanted: Wanted) -> None:
+        """A good manifest came in."""
+        changed = wanted.document.get("spec") != self.manifest.document.get("spec")
+        self.manifest = LastGood(
+            document=wanted.document,
+            generation=self.manifest.generation + changed,
+            slot=self.manifest.slot,
+        )
+        self.files.write_manifest(self.manifest)
+        self.spec, self.metadata = _decoded(self.manifest)
+        self.problems = ()
+
+    def remove(self) -> None:
+        """It was taken out of the file: its pods end, its directory stays for whoever puts it back."""
+        self.manifest = replace(self.manifest, gone=True)
+        self.files.write_manifest(self.manifest)
+        logger.info("%s: taken out of the manifest: its pods end", self.key)
+        for pod in self._pods.values():
+            pod.end()
+
+    def desired(self) -> Desired | None:
+        if self.gone:
+            return None
+        return Desired(metadata=self.metadata, spec=self.spec, status=self.status, problems=self.problems)
+
+    # Pods
+
+    def adopt(self) -> None:
+        """Take up the pods that an earlier `coalmine run` left; those that are ending or not wanted end."""
+        for record in self.files.pods():
+            unwanted = self.gone or record.revision not in self._records
+            self._start(replace(record, ending=True) if unwanted else record)
+
+    def pods(self) -> list[PodView]:
+        return [
+            PodView(
+                name=pod.name,
+                revision=pod.revision,
+                pid=pod.model_pid,
+                ready=pod.ready,
+                ending=pod.ending,
+                restarts=pod.record.restarts,
+                failure=pod.failure,
+                log=pod.model_log,
+            )
+            for pod in self._pods.values()
+        ]
+
+    def _start(self, record: PodRecord) -> None:
+        def launch(port: int) -> Launch:
+            return launch_of(self._records[record.revision], self._folder, port)
+
+        pod = self._pods[record.name] = Pod(record, launch, self._around)
+        pod.start()
+
+    def _changed(self) -> None:
+        self._notify(self.key)
+
+    def _forget(self, name: str) -> None:
+        self._pods.pop(name, None)
+        self._notify(self.key)
+
+    # What the runtime asks
+
+    async def observe(self) -> Observed:
+        # Raw outputs are what bins are cut from when a rollout begins; while one is under way nobody needs them.
+        await self._gather(values=self.status.rollout is None)
+        return self.seen()
+
+    async def _gather(self, *, values: bool = False) -> None:
+        await self._snapshots.gather({p.name: p.admin for p in self._pods.values() if p.admin}, values=values)
+
+    async def refresh(self) -> None:
+        """Ask the sidecars anew, so that `seen` and `traffic` are fresh."""
+        await self._gather()
+
+    def seen(self) -> Observed:
+        """The world as last heard of: pods as they are now, counters as last gathered."""
+        stable = self.status.stable.revision if self.status.stable else ""
+        return Observed(
+            revisions={name: self._state(record) for name, record in self._records.items()},
+            weights=self._snapshots.weights(),
+            epochs=self._snapshots.epochs(),
+            values=self._snapshots.values(stable),
+        )
+
+    def _state(self, record: RevisionRecord) -> RevisionState:
+        pods = [pod for pod in self._pods.values() if pod.revision == record.name]
+        return RevisionState(
+            record=record,
+            pods=len(pods),
+            ready=sum(pod.ready for pod in pods),
+            failure=next((pod.failure for pod in pods if pod.failure), ""),
+        )
+
+    def traffic(self) -> Mapping[str, Traffic]:
+        return self._snapshots.traffic()
+
+    def save(self, status: Status) -> None:
+        self.files.write_status(status)
+        self.status = status
+
+    def apply(self, desired: Desired, plan: Plan) -> None:
+        """Records of new revisions, routing, pods, records of old revisions: in this order, each of them idempotent."""
+        wanted = {record.name: record for record in plan.records}
+        for name, record in wanted.items():
+            if self._records.get(name) != record:
+                self.files.write_revision(record)
+                self._records[name] = record
+        leaving, missing = self._difference(plan.replicas)
+        self._route(desired, plan, leaving)
+        for pod in leaving:
+            pod.end()
+        for revision, count in missing.items():
+            for _ in range(count):
+                name = f"{revision}-{secrets.token_hex(3)}"
+                logger.info("%s: starts", name)
+                self._start(PodRecord(name=name, revision=revision, created_at=time.time()))
+        for name in self._records.keys() - wanted.keys():
+            self.files.remove_revision(name)
+            del self._records[name]
+
+    def _difference(self, replicas: Mapping[str, int]) -> tuple[list[Pod], dict[str, int]]:
+        """Pods to end, and how many to start by revision. Those that are not ready go first, then the youngest."""
+        leaving = [pod for pod in self._pods.values() if pod.revision not in replicas and not pod.ending]
+        present = {name: [p for p in self._pods.values() if p.revision == name and not p.ending] for name in replicas}
+        for name, pods in present.items():
+            pods.sort(key=lambda pod: (not pod.ready, pod.record.created_at), reverse=True)
+            leaving += pods[: max(0, len(pods) - replicas[name])]
+        return leaving, {name: count - len(present[name]) for name, count in replicas.items()}
+
+    # Routing
+
+    def _route(self, desired: Desired, plan: Plan, leaving: list[Pod]) -> None:
+        if plan.routing is None:
+            return
+        endpoints = {
+            route.revision: tuple(
+                sorted(
+                    p.endpoint
+                    for p in self._pods.values()
+                    if p.revision == route.revision and p.ready and p not in leaving
+                )
+            )
+            for route in plan.routing.routes
+        }
+        generation = self._routing.generation if self._routing else self._lost_generation
+        routing = render_routing(
+            metadata=desired.metadata,
+            spec=desired.spec,
+            plan=plan.routing,
+            records=self._records,
+            endpoints=endpoints,
+            generation=generation + 1,
+        )
+        if self._routing and same_but_generation(routing, self._routing):
+            return
+        self._routing = routing
+        write_atomically(self.files.routing, encode_routing(self._routing))
+        task = asyncio.create_task(self._confirm(self._routing.generation))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _confirm(self, generation: int) -> None:
+        """Tell the runtime when every sidecar in sight has read the routing: nobody else would."""
+        deadline = time.monotonic() + CONFIRM_WITHIN
+        while time.monotonic() < deadline:
+            await asyncio.sleep(CONFIRM_EVERY)
+            await self._gather()
+            if (self._snapshots.generation() or 0) >= generation:
+                break
+        self._notify(self.key)
+
+    # The end
+
+    def trim_logs(self) -> None:
+        for pod in self._pods.values():
+            pod.trim_logs()
+
+    async def stop(self, *, leave: bool) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        pods = list(self._pods.values())
+        if leave:
+            await asyncio.gather(*(pod.detach() for pod in pods))
+        else:
+            for pod in pods:
+                pod.end()
+            await asyncio.gather(*(pod.ended() for pod in pods))
+        self.ingress.close()
+
+
+def _last_routing(path: Path) -> tuple[Routing | None, int]:
+    """The routing file as it stands, and the generation to go on from where it cannot be read."""
+    try:
+        return decode_routing(path.read_bytes()), 0
+    except FileNotFoundError:
+        return None, 0
+    except (OSError, RoutingError) as error:
+        logger.warning("%s: %s; it is written anew", path, error)
+        return None, int(time.time())  # larger than any count of changes: generations must not go back
+
+
+def _decoded(manifest: LastGood) -> tuple[ModelDeploymentSpec, Metadata]:
+    deployment = decode(manifest.document)
+    return deployment.spec, replace(deployment.metadata, generation=manifest.generation)

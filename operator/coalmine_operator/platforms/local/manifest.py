@@ -1,0 +1,126 @@
+"""The manifest file: read, and watched while it is being edited."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Struct
+
+from ...api.decode import Document, Invalid, check_many, decode, read_manifests
+from ...api.documents import MAX_BYTES
+from ...api.spec import ModelDeployment
+from ...render.container import local_container
+
+logger = logging.getLogger("coalmine")
+
+POLL: Final = 0.25
+
+
+class Wanted(Struct, frozen=True):
+    """A good manifest, decoded and as it stood in the file."""
+
+    deployment: ModelDeployment
+    document: dict[str, Any]
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """What a file says, by `namespace/name`.
+
+    `broken`: problems that are no deployment's own, so nothing is to be changed.
+    """
+
+    good: dict[str, Wanted] = {}
+    bad: dict[str, tuple[str, ...]] = {}
+    broken: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return (*self.broken, *(line for lines in self.bad.values() for line in lines))
+
+
+def key_of(deployment: ModelDeployment) -> str:
+    return f"{deployment.metadata.namespace}/{deployment.metadata.name}"
+
+
+def read(path: Path) -> Reading:
+    """Raises OSError where the file cannot be read; all else that is wrong with it is in the answer."""
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        return Reading(broken=(f"{path.name}: byte {error.start} is no UTF-8: save the file as UTF-8",))
+    documents, problems = read_manifests(text, source=path.name)
+    if problems:
+        return Reading(broken=tuple(map(str, problems)))
+    wanted: list[Wanted] = []
+    bad: dict[str, tuple[str, ...]] = {}
+    broken: list[str] = []
+    for document in documents:
+        try:
+            wanted.append(Wanted(_runnable(decode(document.raw)), document.raw))
+        except Invalid as error:
+            lines = tuple(map(str, error.problems))
+            if key := _key_in(document):
+                bad[key] = (*bad.get(key, ()), *lines)
+            else:
+                broken += lines
+    broken += map(str, check_many(w.deployment for w in wanted))
+    good = {key_of(w.deployment): w for w in wanted}
+    return Reading(good={k: w for k, w in good.items() if k not in bad}, bad=bad, broken=tuple(broken))
+
+
+def _runnable(deployment: ModelDeployment) -> ModelDeployment:
+    """Raises Invalid where a template cannot run as a process."""
+    spec = deployment.spec
+    local_container(spec.template, model=spec.model)
+    if spec.fallback and spec.fallback.template is not None:
+        local_container(spec.fallback.template, model=spec.model, path="spec.fallback.template")
+    return deployment
+
+
+def _key_in(document: Document) -> str:
+    """Which deployment a bad manifest is about, or empty."""
+    metadata = document.raw.get("metadata") if isinstance(document.raw, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        return ""
+    return f"{metadata.get('namespace', 'default')}/{metadata['name']}"
+
+
+async def watch(path: Path, changed: Callable[[Reading], None]) -> None:
+    """Call `changed` with each new content, once the file has stood still for a moment; never returns.
+
+    A file that is gone changes nothing: editors replace files by renaming, and whoever deletes a manifest by accident
+    does not want the models to stop.
+    """
+    seen = pending = _signature(path)
+    while True:
+        await asyncio.sleep(POLL)
+        now = _signature(path)
+        if now in (seen, None):
+            if now is None and seen is not None and pending is not None:
+                logger.warning("%s: gone or unreadable; the last good manifest holds", path)
+            pending = now
+            continue
+        if now != pending:
+            pending = now  # somebody may still be writing
+            continue
+        try:
+            reading = read(path)
+        except OSError:
+            continue
+        seen = now
+        changed(reading)
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

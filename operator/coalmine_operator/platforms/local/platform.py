@@ -1,0 +1,231 @@
+"""The local platform: all model deployments of one manifest file, as processes of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from ...api.status import Status
+from ...engine.model import Observed, Plan
+from ...sources.snapshots import Traffic
+from ..base import Desired
+from .deployment import LocalDeployment, PodView
+from .manifest import Reading, Wanted, read, watch
+from .ports import LOOPBACK, Ingress
+from .process import alive
+from .refused import Refused
+from .state import LastGood, StateDirectory
+
+logger = logging.getLogger("coalmine")
+
+#: Between the ingress ports of two deployments of one file.
+PORT_STRIDE: Final = 10
+#: Seconds between looks at the sidecars' counters, so that `seen` and `traffic` are never older.
+REFRESH: Final = 1.0
+
+
+class LocalPlatform:
+    """See `platforms.base.Platform`. Call `start` first and `stop` last."""
+
+    def __init__(
+        self,
+        manifest: Path,
+        state: Path,
+        *,
+        host: str = LOOPBACK,
+        port: int = 8008,
+        drain_timeout: float = 10.0,
+        grace_cap: float = 10.0,
+    ) -> None:
+        """`port`: ingress of the first deployment; the others follow in strides of ten. Seconds: `drain_timeout` bounds
+        the requests in flight when a pod ends, `grace_cap` its terminationGracePeriodSeconds."""
+        self._path = manifest.absolute()
+        self._state_path = state.absolute()
+        self._host, self._port = host, port
+        self._drain_timeout, self._grace_cap = drain_timeout, grace_cap
+        self._deployments: dict[str, LocalDeployment] = {}
+        self._listeners: list[Callable[[str], None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._state: StateDirectory
+        self._session: aiohttp.ClientSession
+
+    async def start(self) -> None:
+        """Read the manifest, take the state directory, adopt what an earlier `coalmine run` left.
+
+        Raises Refused, with nothing started or changed, where the manifest is bad, the state directory is in use or
+        not ours, or an ingress port is taken.
+        """
+        try:
+            reading = read(self._path)
+        except OSError as error:
+            raise Refused(f"{self._path}: {error.strerror}") from error
+        if reading.problems:
+            raise Refused(*reading.problems)
+        self._state = StateDirectory(self._state_path)
+        # Pods are few and on this machine: no limit, so that one that hangs does not hold up the others.
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        try:
+            for name in self._state.names():
+                self._restore(name)
+            for key, wanted in sorted(reading.good.items()):
+                if key not in self._deployments:
+                    self._deployments[key] = self._make(key, self._first_sight(wanted))
+            for key in reading.good:
+                self._check_port(self._deployments[key])
+        except Refused:
+            await self._session.close()
+            self._state.close()
+            raise
+        self._take(reading)
+        for deployment in self._deployments.values():
+            deployment.adopt()
+        self._tasks = [
+            asyncio.create_task(watch(self._path, self._manifest_changed)),
+            asyncio.create_task(self._housekeeping()),
+        ]
+
+    async def stop(self, *, leave: bool = False) -> None:
+        """End all pods: sidecars drain, then models get SIGTERM, then what is left SIGKILL. Bounded in time.
+
+        With `leave` they go on running, for the next `coalmine run` to adopt.
+        """
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(d.stop(leave=leave) for d in self._deployments.values()))
+        await self._session.close()
+        self._state.close()
+
+    # What the runtime asks; see platforms.base.Platform
+
+    def keys(self) -> list[str]:
+        return sorted(key for key, deployment in self._deployments.items() if not deployment.gone)
+
+    async def desired(self, key: str) -> Desired | None:
+        deployment = self._deployments.get(key)
+        return deployment.desired() if deployment else None
+
+    async def observe(self, key: str) -> Observed:
+        return await self._deployments[key].observe()
+
+    def seen(self, key: str) -> Observed:
+        return self._deployments[key].seen()
+
+    def traffic(self, key: str) -> Mapping[str, Traffic]:
+        return self._deployments[key].traffic()
+
+    async def save(self, key: str, status: Status) -> None:
+        self._deployments[key].save(status)
+
+    async def apply(self, key: str, desired: Desired, plan: Plan) -> None:
+        deployment = self._deployments[key]
+        if not deployment.gone:
+            deployment.apply(desired, plan)
+
+    def on_change(self, notify: Callable[[str], None]) -> None:
+        self._listeners.append(notify)
+        for key in self.keys():
+            notify(key)
+
+    # For front ends
+
+    def ingress(self, key: str) -> str:
+        """`host:port` that requests of a deployment go to."""
+        return self._deployments[key].ingress.address
+
+    def pods(self, key: str) -> list[PodView]:
+        return self._deployments[key].pods()
+
+    # The manifest
+
+    def _restore(self, name: str) -> None:
+        files = self._state.deployment(name)
+        manifest = files.read_manifest()
+        if manifest is None:
+            return
+        metadata = manifest.document["metadata"]
+        key = f"{metadata.get('namespace', 'default')}/{metadata['name']}"
+        self._deployments[key] = self._make(key, manifest)
+
+    def _first_sight(self, wanted: Wanted) -> LastGood:
+        slots = {deployment.manifest.slot for deployment in self._deployments.values()}
+        free = next(slot for slot in range(len(slots) + 1) if slot not in slots)
+        return LastGood(document=wanted.document, generation=1, slot=free)
+
+    def _make(self, key: str, manifest: LastGood) -> LocalDeployment:
+        namespace, name = key.split("/")
+        return LocalDeployment(
+            key,
+            self._state.deployment(name if namespace == "default" else f"{namespace}.{name}"),
+            manifest,
+            folder=self._path.parent,
+            ingress=Ingress(self._host, self._port + PORT_STRIDE * manifest.slot),
+            session=self._session,
+            notify=self._notify,
+            drain_timeout=self._drain_timeout,
+            grace_cap=self._grace_cap,
+        )
+
+    def _check_port(self, deployment: LocalDeployment) -> None:
+        """Raises Refused where somebody else has the port; sidecars that an earlier run left are ours."""
+        address = deployment.ingress.address
+        ours = (pod.sidecar for pod in deployment.files.pods() if pod.ingress == address)
+        if not any(sidecar and alive(sidecar) for sidecar in ours):
+            deployment.ingress.check()
+
+    def _take(self, reading: Reading) -> None:
+        """Make the good manifests the wanted ones; what is not in the file any more goes."""
+        for key, wanted in reading.good.items():
+            self._deployments[key].accept(wanted)
+        for key, deployment in self._deployments.items():
+            if key not in reading.good and key not in reading.bad and not deployment.gone:
+                deployment.remove()
+
+    def _manifest_changed(self, reading: Reading) -> None:
+        for line in reading.problems:
+            logger.warning("%s; the last good manifest holds", line)
+        if reading.broken:
+            for deployment in self._deployments.values():
+                deployment.problems = reading.broken
+        else:
+            taken = self._admit(reading)
+            self._take(Reading(good={k: w for k, w in reading.good.items() if k not in taken}, bad=reading.bad))
+            for key, lines in reading.bad.items():
+                if key in self._deployments:
+                    self._deployments[key].problems = lines
+        for key in self._deployments:
+            self._notify(key)
+
+    def _admit(self, reading: Reading) -> set[str]:
+        """Make room for deployments that were not there; answers those whose port is taken."""
+        refused: set[str] = set()
+        for key, wanted in sorted(reading.good.items()):
+            known = self._deployments.get(key)
+            if known and not known.gone:
+                continue
+            deployment = known or self._make(key, self._first_sight(wanted))
+            try:
+                if not deployment.pods():
+                    self._check_port(deployment)
+            except Refused as error:
+                logger.error("%s: not started: %s", key, error)  # noqa: TRY400 - one clear line
+                refused.add(key)
+            else:
+                self._deployments[key] = deployment
+        return refused
+
+    def _notify(self, key: str) -> None:
+        for listener in self._listeners:
+            listener(key)
+
+    async def _housekeeping(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH)
+            for deployment in list(self._deployments.values()):
+                deployment.trim_logs()
+                await deployment.refresh()
