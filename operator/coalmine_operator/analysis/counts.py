@@ -1,0 +1,118 @@
+"""Summing the counts of several pods, and cutting the bins of a rollout from what stable answers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from coalmine_sidecar.contract import MAX_EDGES, EpochCounts, OutputCounts
+
+OTHER: Final = "_other"
+#: Around an output that never changes: relative half width of its bin.
+_CONSTANT_MARGIN: Final = 1e-6
+
+
+def merge(parts: Iterable[EpochCounts]) -> EpochCounts:
+    """The sum of one epoch's counts of one revision over pods.
+
+    A pod whose thresholds (or an output's edges) are not those that most requests were counted with is left out of
+    the latency counts (or of that output) only; a pod that had not yet read the newest routing file is such a one.
+    """
+    listed = list(parts)
+    timed = [p for p in listed if p.answered and len(p.over) == len(p.thresholds)]
+    limits = _majority((p.thresholds, p.answered) for p in timed)
+    timed = [p for p in timed if p.thresholds == limits]
+    names = sorted({name for p in listed for name in p.outputs})
+    outputs = {name: _merge_output([p.outputs[name] for p in listed if name in p.outputs]) for name in names}
+    return EpochCounts(
+        requests=sum(p.requests for p in listed),
+        errors=sum(p.errors for p in listed),
+        client_errors=sum(p.client_errors for p in listed),
+        answered=sum(p.answered for p in timed),
+        thresholds=limits,
+        over=[sum(column) for column in zip(*(p.over for p in timed), strict=True)],
+        outputs={name: counts for name, counts in outputs.items() if output_total(counts)},
+    )
+
+
+def output_total(counts: OutputCounts) -> int:
+    """Requests of which this output was counted."""
+    return sum(counts.bins) + sum(counts.classes.values()) + counts.missing
+
+
+def common_classes(parts: Iterable[Mapping[str, int]]) -> set[str]:
+    """The classes that every part counted whole.
+
+    A part that ran out of names counts all further ones as `_other`, so a class it does not name may hide there.
+    """
+    listed = list(parts)
+    names = {name for p in listed for name in p} - {OTHER}
+    full = [p for p in listed if p.get(OTHER)]
+    return {name for name in names if all(name in p for p in full)}
+
+
+def fold_classes(classes: Mapping[str, int], kept: set[str]) -> dict[str, int]:
+    """`classes` with all names that are not in `kept` counted as `_other`."""
+    folded: Counter[str] = Counter()
+    for name, count in classes.items():
+        folded[name if name in kept else OTHER] += count
+    return {name: folded[name] for name in sorted(folded) if name != OTHER or folded[name]}
+
+
+def _merge_output(parts: list[OutputCounts]) -> OutputCounts:
+    parts = [p for p in parts if output_total(p) and len(p.bins) in (0, len(p.edges) + 1)]
+    edges = _majority((p.edges, sum(p.bins)) for p in parts if p.bins)
+    parts = [p for p in parts if not p.bins or p.edges == edges]
+    binned = [p.bins for p in parts if p.bins]
+    kept = common_classes(p.classes for p in parts)
+    classes: Counter[str] = Counter()
+    for p in parts:
+        classes.update(fold_classes(p.classes, kept))
+    return OutputCounts(
+        edges=edges if binned else (),
+        bins=[sum(column) for column in zip(*binned, strict=True)],
+        classes={name: classes[name] for name in sorted(classes)},
+        missing=sum(p.missing for p in parts),
+    )
+
+
+def _majority(votes: Iterable[tuple[tuple[float, ...], int]]) -> tuple[float, ...]:
+    """The tuple with the most requests behind it; of equals the smallest, so that order does not matter."""
+    tally: Counter[tuple[float, ...]] = Counter()
+    for value, count in votes:
+        tally[value] += count
+    return min(tally, key=lambda value: (-tally[value], value), default=())
+
+
+def freeze_bins(
+    values: Mapping[str, Sequence[float]], *, most: int = 10, least: int = 100
+) -> dict[str, tuple[float, ...]]:
+    """Edges that cut each output's values into at most `most` bins of about equal counts.
+
+    An edge lies halfway between two neighbouring values, so that rounding in another version does not cross it, and
+    many equal values share a bin. An output that never changes gets a narrow bin for its value. Outputs with fewer
+    than `least` finite values are left out: the sidecar's default edges apply to them.
+    """
+    if not 2 <= most <= MAX_EDGES + 1:
+        raise ValueError(f"most: {most} is not between 2 and {MAX_EDGES + 1}")
+    finite = {name: sorted(v for v in vs if math.isfinite(v)) for name, vs in values.items()}
+    return {name: _edges(vs, most) for name, vs in sorted(finite.items()) if vs and len(vs) >= least}
+
+
+def _edges(ordered: list[float], most: int) -> tuple[float, ...]:
+    if ordered[0] == ordered[-1]:
+        margin = _CONSTANT_MARGIN * (abs(ordered[0]) or 1.0)
+        return (ordered[0] - margin, ordered[0] + margin)
+    # Where a cut can be made: `below` values lie under it.
+    cuts = [(i + 1, _between(a, b)) for i, (a, b) in enumerate(itertools.pairwise(ordered)) if a < b]
+    step = len(ordered) / most
+    return tuple(sorted({min(cuts, key=lambda cut: abs(cut[0] - j * step))[1] for j in range(1, most)}))
+
+
+def _between(low: float, high: float) -> float:
+    """A float above `low` and at most `high` (an edge belongs to the bin above it), halfway where there is room."""
+    middle = low / 2 + high / 2
+    return middle if low < middle <= high else high
