@@ -6,7 +6,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..protocols import extract
 from ..telemetry import EpochCell, Series, Telemetry
@@ -21,13 +21,8 @@ SLICE: Final = 0.002
 _GZIP: Final = b"\x1f\x8b"
 
 
-class _Offered(NamedTuple):
-    series: Series
-    cell: EpochCell | None
-    path: bytes
-    content_type: bytes
-    json_length: int | None
-    body: bytes
+#: What `offer` takes, in its order.
+_Offered = tuple[Series, EpochCell | None, bytes, bytes, int | None, bytes]
 
 
 class Observer:
@@ -71,7 +66,7 @@ class Observer:
         if len(self._queue) >= MAX_QUEUED or self._queued_bytes + len(body) > MAX_QUEUED_BYTES:
             bump(series.skipped, "queue")
             return
-        self._queue.append(_Offered(series, cell, path, content_type, json_length, body))
+        self._queue.append((series, cell, path, content_type, json_length, body))
         self._queued_bytes += len(body)
         if not self._scheduled:
             self._scheduled = True
@@ -90,7 +85,7 @@ class Observer:
         queue = self._queue
         while queue and now - start < SLICE:
             offered = queue.popleft()
-            self._queued_bytes -= len(offered.body)
+            self._queued_bytes -= len(offered[-1])
             self._read(offered)
             now = self._clock()
         self._budget.spend(now - start)
@@ -111,7 +106,7 @@ class Observer:
             bump(series.extract_failures, "internal")
 
     def _drop(self) -> None:
-        for offered in self._queue:
-            bump(offered.series.skipped, "budget")
+        for series, *_ in self._queue:
+            bump(series.skipped, "budget")
         self._queue.clear()
         self._queued_bytes = 0

@@ -24,7 +24,7 @@ def record(series: Series, cell: EpochCell | None, answer: Answer, draw: float) 
         counter = series.outputs.get(name)
         if counter is None:
             if "too_many_outputs" not in failures:
-                failures = (*failures, "too_many_outputs")
+                failures = [*failures, "too_many_outputs"]
             continue
         for value in values:
             counter.add(value)

@@ -6,7 +6,7 @@ from typing import Final
 
 from . import v1, v2
 from .jsontext import read_json
-from .outputs import NOTHING, Answer, failure
+from .outputs import Answer, failure
 
 _V1_VERBS: Final = (b":predict", b":regress", b":classify")
 _API_ROOTS: Final = (b"/v1/", b"/v2/")
@@ -24,7 +24,7 @@ def extract(protocol: str, path: bytes, content_type: bytes, json_length: int | 
     if route.endswith(_V1_VERBS):
         return v1.read(body)
     if route.startswith(_API_ROOTS) or route == b"/v2" or b"json" not in content_type:
-        return NOTHING
+        return Answer()
     if protocol == "auto":
         return _sniff(body)
     return v2.read(body) if protocol == "v2" else v1.read(body)

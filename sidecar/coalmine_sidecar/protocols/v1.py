@@ -10,10 +10,8 @@ from .outputs import (
     MAX_ROWS,
     MAX_WIDTH,
     Answer,
-    Gathering,
     UnreadableError,
     failure,
-    split_columns,
 )
 
 #: TensorFlow's specification says `result`, its examples `results`.
@@ -35,45 +33,45 @@ def read(body: bytes) -> Answer:
             break
     else:
         return failure("no_outputs")
-    gathering = Gathering()
+    answer = Answer()
     if isinstance(found, dict):
-        _read_named(found, gathering)
+        _read_named(found, answer)
     else:
-        _read_rows(key, found if isinstance(found, list) else [found], gathering)
-    return gathering.answer()
+        _read_rows(key, found if isinstance(found, list) else [found], answer)
+    return answer
 
 
-def _read_named(columns: dict[str, Any], gathering: Gathering) -> None:
+def _read_named(columns: dict[str, Any], answer: Answer) -> None:
     """Columns by name, each a list of rows (or one scalar for one row)."""
     for name in list(columns)[:MAX_COLUMNS]:
         rows = columns[name]
-        _read_rows(name, rows if isinstance(rows, list) else [rows], gathering, objects=False)
+        _read_rows(name, rows if isinstance(rows, list) else [rows], answer, objects=False)
     if len(columns) > MAX_COLUMNS:
-        gathering.fail("too_many_outputs")
+        answer.fail("too_many_outputs")
 
 
-def _read_rows(name: str, rows: list[Any], gathering: Gathering, *, objects: bool = True) -> None:
-    gathering.saw(len(rows))
+def _read_rows(name: str, rows: list[Any], answer: Answer, *, objects: bool = True) -> None:
+    answer.saw(len(rows))
     rows = rows[:MAX_ROWS]
     first = next((row for row in rows if row is not None), None)
     try:
         if isinstance(first, dict) and objects:
-            _read_objects(rows, gathering)
+            _read_objects(rows, answer)
         elif isinstance(first, list):
-            _read_vectors(name, rows, len(first), gathering)
+            _read_vectors(name, rows, len(first), answer)
         elif rows:
-            _read_scalars(name, rows, gathering)
+            _read_scalars(name, rows, answer)
     except UnreadableError as reason:
-        gathering.fail(str(reason))
+        answer.fail(str(reason))
 
 
-def _read_scalars(name: str, rows: list[Any], gathering: Gathering) -> None:
+def _read_scalars(name: str, rows: list[Any], answer: Answer) -> None:
     if not all(isinstance(row, _SCALARS) for row in rows):
         raise UnreadableError("shape")
-    gathering.add(split_columns(name, rows, 1))
+    answer.add(name, rows, 1)
 
 
-def _read_objects(rows: list[Any], gathering: Gathering) -> None:
+def _read_objects(rows: list[Any], answer: Answer) -> None:
     """One object a row; a key that a row lacks is a missing value of that row."""
     names: dict[str, None] = {}
     for row in rows:
@@ -82,12 +80,12 @@ def _read_objects(rows: list[Any], gathering: Gathering) -> None:
         if len(names) <= MAX_COLUMNS:
             names.update(dict.fromkeys(row))
     for name in list(names)[:MAX_COLUMNS]:
-        _read_rows(name, [row.get(name) for row in rows], gathering, objects=False)
+        _read_rows(name, [row.get(name) for row in rows], answer, objects=False)
     if len(names) > MAX_COLUMNS:
-        gathering.fail("too_many_outputs")
+        answer.fail("too_many_outputs")
 
 
-def _read_vectors(name: str, rows: list[Any], width: int, gathering: Gathering) -> None:
+def _read_vectors(name: str, rows: list[Any], width: int, answer: Answer) -> None:
     if width > MAX_WIDTH:
         raise UnreadableError("wide")
     flat: list[Any] = []
@@ -96,4 +94,4 @@ def _read_vectors(name: str, rows: list[Any], width: int, gathering: Gathering) 
             raise UnreadableError("shape")
         flat.extend(row)
     if width:
-        gathering.add(split_columns(name, flat, width))
+        answer.add(name, flat, width)

@@ -20,11 +20,9 @@ from .outputs import (
     MAX_ROWS,
     MAX_WIDTH,
     Answer,
-    Gathering,
     UnreadableError,
     Value,
     failure,
-    split_columns,
 )
 
 #: struct codes of the datatypes with a fixed size.
@@ -63,11 +61,11 @@ class _Output(Struct):
     parameters: dict[str, Any] | None = None
 
 
-class _Answer(Struct):
+class _Document(Struct):
     outputs: list[_Output] = []
 
 
-_decode = msgspec.json.Decoder(_Answer).decode
+_decode = msgspec.json.Decoder(_Document).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
@@ -87,20 +85,20 @@ def read(body: bytes, json_length: int | None = None) -> Answer:
         return failure("not_json")
     if not outputs:
         return failure("no_outputs")
-    gathering = Gathering()
+    answer = Answer()
     for output in outputs[:MAX_COLUMNS]:
-        if gathering.full:
+        if answer.full:
             break
         size = _binary_size(output)
         block = None if size is None else memoryview(body)[offset : offset + size]
         offset += size or 0
         try:
-            _read_output(output, gathering, block, size, len(body))
+            _read_output(output, answer, block, size, len(body))
         except UnreadableError as reason:
-            gathering.fail(str(reason))
+            answer.fail(str(reason))
     if len(outputs) > MAX_COLUMNS:
-        gathering.fail("too_many_outputs")
-    return gathering.answer()
+        answer.fail("too_many_outputs")
+    return answer
 
 
 def _read_head(head: bytes) -> list[_Output]:
@@ -119,17 +117,17 @@ def _binary_size(output: _Output) -> int | None:
     return size if isinstance(size, int) and size >= 0 and not isinstance(size, bool) else None
 
 
-def _read_output(output: _Output, gathering: Gathering, block: memoryview | None, size: int | None, room: int) -> None:
+def _read_output(output: _Output, answer: Answer, block: memoryview | None, size: int | None, room: int) -> None:
     """`block`: the bytes of a binary tensor, `size` how many there should be, `room` the answer's."""
     shape = output.shape
-    if len(shape) > _MAX_RANK or any(dimension < 0 for dimension in shape):
+    if len(shape) > _MAX_RANK:
         raise UnreadableError("shape")
     rows = shape[0] if shape else 1
     width = prod(shape[1:])
     # Every element takes a byte at least: a shape that claims more than that is no count of predictions.
-    if rows * max(width, 1) > room:
+    if not (0 <= rows <= room and 0 <= rows * width <= room):
         raise UnreadableError("shape")
-    gathering.saw(rows)
+    answer.saw(rows)
     if width > MAX_WIDTH:
         raise UnreadableError("wide")
     if output.datatype not in _ELEMENTS:
@@ -145,7 +143,7 @@ def _read_output(output: _Output, gathering: Gathering, block: memoryview | None
         values = _read_data(output.datatype, output.data, rows * width, wanted)
     else:
         raise UnreadableError("no_outputs")
-    gathering.add(split_columns(output.name, values, width))
+    answer.add(output.name, values, width)
 
 
 def _read_data(datatype: str, data: Raw, total: int, wanted: int) -> list[Value]:

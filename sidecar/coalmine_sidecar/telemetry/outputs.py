@@ -43,12 +43,16 @@ class OutputCounter:
         None, NaN and the infinities are missing.
         """
         if isinstance(value, float):
-            self._add_number(value)
+            if not isfinite(value):
+                self.missing += 1
+            else:
+                self._add_number(value)
         elif value is None:
             self.missing += 1
         elif isinstance(value, bool):
             self._add_class("true" if value else "false")
         elif isinstance(value, int):
+            # Not made a float first: some have none.
             self._add_number(value)
             self._add_class(str(value) if -1_000_000 < value < 1_000_000 else OTHER)
         else:
@@ -63,10 +67,6 @@ class OutputCounter:
         return OutputCounts(edges=edges, bins=self.bins.copy(), classes=self.classes.copy(), missing=self.missing)
 
     def _add_number(self, value: float) -> None:
-        # A huge int has no float of its own, but compares and bins all the same.
-        if isinstance(value, float) and not isfinite(value):
-            self.missing += 1
-            return
         if not self.bins:
             self.start_bins()
         self.bins[bisect_right(self.edges, value)] += 1
