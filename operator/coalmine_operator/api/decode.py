@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .documents import Document, read_manifests
-from .problems import Invalid, Problem
+from .problems import ROOT, Invalid, Problem
 from .rules import RULES
 from .spec import ModelDeployment
 from .walk import BROKEN, Walker
@@ -23,10 +23,10 @@ def decode(raw: object) -> ModelDeployment:
     at the manifest's top (`spec.replicas`); `manifest` is the whole.
     """
     walker = Walker(RULES)
-    deployment = walker.read(ModelDeployment, raw, "manifest")
+    deployment = walker.read(ModelDeployment, raw)
     left = walker.total - len(walker.problems)
     if left:
-        walker.problems.append(Problem("manifest", f"has {left} more problems"))
+        walker.problems.append(Problem(ROOT, f"has {left} more problems"))
     if deployment is BROKEN or not isinstance(deployment, ModelDeployment):
         raise Invalid(walker.problems)
     return deployment

@@ -11,6 +11,8 @@ from msgspec import Struct
 
 #: The longest spelling of a value inside a problem, in characters.
 SHOWN = 60
+#: The path of a manifest as a whole.
+ROOT = "manifest"
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 
 
@@ -55,7 +57,7 @@ def show(value: Any) -> str:
 def key_path(path: str, key: Any) -> str:
     """The path of an entry of a mapping: `spec.model`, `metadata.labels["a.b/c"]`."""
     if not isinstance(key, str) or not _PLAIN_KEY.fullmatch(key):
-        return f"{path}[{show(key)}]"
+        return f"{path or ROOT}[{show(key)}]"
     return f"{path}.{key}" if path else key
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from msgspec import inspect
 
 from .duration import Duration
-from .problems import Problem, index_path, join_path, key_path, show
+from .problems import ROOT, Problem, index_path, join_path, key_path, show
 
 MAX_PROBLEMS: Final = 50
 MAX_DEPTH: Final = 64
@@ -42,10 +42,10 @@ class Walker:
         self.problems: list[Problem] = []
         self.total = 0
 
-    def read(self, cls: type, raw: Any, root: str) -> Any:
-        """An instance of `cls`, or BROKEN. `root` is the path to name where the whole is wrong."""
+    def read(self, cls: type, raw: Any) -> Any:
+        """An instance of `cls`, or BROKEN."""
         if not isinstance(raw, dict):
-            return self._refuse(root, f"{show(raw)} is no mapping: give fields as `name: value`")
+            return self._refuse(ROOT, f"{show(raw)} is no mapping: give fields as `name: value`")
         return self._value(_info(cls), raw, "", 0)
 
     def _refuse(self, path: str, message: str) -> _Broken:
