@@ -78,7 +78,10 @@ class DelayedLabels:
 
 
 class Load:
-    """Sends until `stop()`. `url`: the infer endpoint; `rows` [n, features] and `labels` [n] are drawn at random."""
+    """Sends until `stop()`.
+
+    `url`: the infer endpoint. `rows` [n, features] and their `labels` [n] go round and round, each time in another order.
+    """
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class Load:
         self._tensors = [row.tolist() for row in rows]
         self._truth = labels.tolist()
         self._random = random.Random(seed)
+        self._order: list[int] = []
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._bound = in_flight
         self._clock = clock
@@ -131,8 +135,13 @@ class Load:
             await asyncio.gather(*running)
         self.labels.arrive(float("inf"))
 
+    def _next_row(self) -> int:
+        if not self._order:
+            self._order = self._random.sample(range(len(self._tensors)), len(self._tensors))
+        return self._order.pop()
+
     async def _one(self, session: aiohttp.ClientSession, request: str) -> None:
-        row = self._random.randrange(len(self._tensors))
+        row = self._next_row()
         record = Record(request, self._clock())
         self.records.append(record)
         self.labels.sent(request, self._truth[row], record.sent)

@@ -44,10 +44,10 @@ class Trained:
 
 
 def folder() -> Path:
-    """Where models are kept: `MODEL_CACHE`, or below `.coalmine` in the project."""
+    """Where models are kept: below `MODEL_CACHE`, or below `build` in the project."""
     import sklearn
 
-    base = Path(os.environ.get("MODEL_CACHE", _ROOT / ".coalmine" / "models"))
+    base = Path(os.environ.get("MODEL_CACHE", _ROOT / "build" / "models"))
     return base / f"breast-cancer-{RECIPE}-sklearn-{sklearn.__version__}"
 
 
