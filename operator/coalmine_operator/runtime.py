@@ -115,6 +115,7 @@ class Runtime:
         self._clock = clock
         self._lines: dict[str, _Line] = {}
         self._listeners: list[Listener] = []
+        self._timers: list[Callable[[float, bool], None]] = []
         self._stopping = False
 
     # From outside
@@ -185,6 +186,10 @@ class Runtime:
         """Call `listener(key, event, status)` for each event of a plan, after its status was saved."""
         self._listeners.append(listener)
 
+    def on_reconcile(self, timer: Callable[[float, bool], None]) -> None:
+        """Call `timer(seconds, ok)` after each reconcile."""
+        self._timers.append(timer)
+
     def view(self, key: str) -> View | None:
         """What is known of a key; None before its first reconcile."""
         line = self._lines.get(key)
@@ -210,7 +215,7 @@ class Runtime:
             line.bell.clear()
             line.somebody_waits = False
             try:
-                wake_at = await self._reconcile(key, line)
+                wake_at = await self._timed_reconcile(key, line)
                 line.failures = 0
             except UnknownDeployment as error:
                 self._drop(key, error)
@@ -227,6 +232,19 @@ class Runtime:
                 await line.rest(until)
                 if not line.somebody_waits:
                     await asyncio.sleep(FLOOR)
+
+    async def _timed_reconcile(self, key: str, line: _Line) -> float | None:
+        started, ok = time.monotonic(), False
+        try:
+            wake_at = await self._reconcile(key, line)
+            ok = True
+        except UnknownDeployment:
+            ok = True  # it went, which is no failure
+            raise
+        finally:
+            for timer in self._timers:
+                timer(time.monotonic() - started, ok)
+        return wake_at
 
     async def _reconcile(self, key: str, line: _Line) -> float | None:
         """One turn; answers when to look again at the latest."""

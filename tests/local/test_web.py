@@ -20,7 +20,7 @@ from coalmine_operator.engine.model import Order
 from coalmine_operator.sources import alerts
 from coalmine_operator.sources.alerts import Target
 from coalmine_operator.web import app as web_app
-from coalmine_operator.web.backend import NotDurableError, RefusedError
+from coalmine_operator.web.backend import NotDurableError, RefusedError, UnknownError
 from coalmine_operator.web.metrics import Metrics
 from coalmine_operator.web.view import DeploymentView, RevisionView
 
@@ -45,7 +45,7 @@ class Behind:
         self.full = False
         self.hangs = False
 
-    def targets(self) -> Sequence[Target]:
+    async def targets(self) -> Sequence[Target]:
         return self.known
 
     def views(self) -> Sequence[DeploymentView]:
@@ -71,6 +71,8 @@ class Behind:
         self.heard.append((key, events))
 
     async def submit_order(self, key: str, order: Order) -> str:
+        if self.view(key) is None:
+            raise UnknownError(f"no model deployment {key}")
         if order.verb == "promote":
             raise RefusedError("promote: no rollout is under way")
         self.orders.append((key, order))
@@ -244,6 +246,11 @@ async def test_refused_and_malformed_orders(site: Site, behind: Behind, body: by
     answer = await site.ask("POST", "/api/deployments/default/fraud/orders", API_TOKEN, data=body)
     assert answer == (status, line + "\n")
     assert not behind.orders
+
+
+async def test_an_order_to_nobody(site: Site) -> None:
+    answer = await site.ask("POST", "/api/deployments/default/other/orders", API_TOKEN, data=b'{"verb": "pause"}')
+    assert answer == (404, "no model deployment default/other\n")
 
 
 async def test_unknown_paths_and_methods_get_one_line(site: Site) -> None:

@@ -17,7 +17,6 @@ from msgspec import Struct
 
 from ..api.codec import from_json
 from ..api.problems import Invalid
-from ..platforms.local.state import write_json
 from ..web.view import DeploymentView
 from .errors import CliError
 
@@ -27,7 +26,7 @@ MAX_ANSWER: Final = 64 << 20
 
 
 class RunInfo(Struct, frozen=True, kw_only=True, rename="camel"):
-    """`run.json`: where the running one listens (on 127.0.0.1) and the token of its API."""
+    """`run.json`, its owner's alone: where the running one listens (on 127.0.0.1) and the token of its API."""
 
     pid: int
     port: int
@@ -37,10 +36,6 @@ class RunInfo(Struct, frozen=True, kw_only=True, rename="camel"):
     @staticmethod
     def path(state: Path) -> Path:
         return state / "run.json"
-
-    def write(self, state: Path) -> None:
-        """Owner-only: it holds the token."""
-        write_json(self.path(state), self)
 
 
 class NotRunningError(CliError):

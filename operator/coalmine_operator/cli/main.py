@@ -11,7 +11,6 @@ from importlib.metadata import version
 import click
 
 from ..api.problems import Invalid
-from ..platforms.local.refused import Refused
 from .errors import CliError
 from .lint import lint
 from .orders import commands
@@ -43,8 +42,6 @@ def _guarded(arguments: list[str]) -> int:
         coalmine.main(arguments, prog_name="coalmine", standalone_mode=False)
     except CliError as error:
         return _say(error.lines, error.code)
-    except Refused as error:
-        return _say(error.lines, 2)
     except Invalid as error:
         return _say(map(str, error.problems), 2)
     except click.ClickException as error:

@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 from ..api.codec import to_json
 from ..engine.model import Order, Verb
 from ..sources import alerts
-from .backend import Backend, NotDurableError, RefusedError
+from .backend import Backend, NotDurableError, RefusedError, UnknownError
 from .guard import Handler, bearer, only_loopback_names
 from .metrics import CONTENT_TYPE, Metrics
 
@@ -100,7 +100,7 @@ class _Site:
         try:
             async with asyncio.timeout(DEADLINE):
                 webhook = alerts.decode(await request.read())
-                found = alerts.sort_out(webhook, self._backend.targets(), self._clock())
+                found = alerts.sort_out(webhook, await self._backend.targets(), self._clock())
                 async with asyncio.TaskGroup() as group:
                     for key, events in found.events.items():
                         group.create_task(self._backend.submit_alerts(key, events))
@@ -143,13 +143,13 @@ class _Site:
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise web.HTTPBadRequest(text=f"order: {' '.join(str(error).split())}") from error
             key = _key(request)
-            if self._backend.view(key) is None:
-                raise web.HTTPNotFound(text=f"no model deployment {key}")
             order = Order(id=uuid.uuid4().hex, verb=given.verb, revision=given.revision, actor=given.actor)
             try:
                 message = await self._backend.submit_order(key, order)
             except RefusedError as error:
                 raise web.HTTPConflict(text=str(error)) from error
+            except UnknownError as error:
+                raise web.HTTPNotFound(text=str(error)) from error
         return _json(to_json({"message": message}))
 
 

@@ -19,10 +19,14 @@ class RefusedError(Exception):
     """An order that means nothing now; the message says why in one line."""
 
 
+class UnknownError(Exception):
+    """There is no such model deployment; the message is one line."""
+
+
 class Backend(Protocol):
     """Keys are `namespace/name`."""
 
-    def targets(self) -> Sequence[Target]:
+    async def targets(self) -> Sequence[Target]:
         """All model deployments, as far as alerts go."""
 
     def views(self) -> Sequence[DeploymentView]:
@@ -35,4 +39,4 @@ class Backend(Protocol):
         """Returns when the reconcile that took the events is durable. Raises NotDurableError."""
 
     async def submit_order(self, key: str, order: Order) -> str:
-        """Returns what happened, in one line, when it is durable. Raises RefusedError and NotDurableError."""
+        """What happened, in one line, when it is durable. Raises RefusedError, UnknownError and NotDurableError."""

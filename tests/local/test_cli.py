@@ -1,0 +1,162 @@
+"""The command line as people meet it: real processes, exact lines, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COALMINE = Path(sys.executable).with_name("coalmine")
+
+GOOD = """\
+apiVersion: coalmine.dev/v1alpha1
+kind: ModelDeployment
+metadata: {name: fraud}
+spec:
+  model: {version: v1}
+  template:
+    spec:
+      containers: [{name: model, command: [python, model.py]}]
+"""
+
+
+def coalmine(*arguments: str, cwd: Path, stdin: str | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [COALMINE, *arguments], cwd=cwd, input=stdin, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == code, done
+    return done
+
+
+def test_version(tmp_path: Path) -> None:
+    assert coalmine("--version", cwd=tmp_path).stdout == "coalmine, version 0.1.0\n"
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    text = coalmine("--help", cwd=tmp_path).stdout
+    for command in ("run", "status", "promote", "rollback", "pause", "resume", "retry", "history", "lint"):
+        assert f"  {command} " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["explode"], "Error: No such command 'explode'."),
+        (["lint"], "Error: Missing argument 'FILE...'."),
+        (["run"], "Error: Missing argument 'FILE'."),
+        (["status", "--output", "yaml"], "Error: Invalid value for '--output': 'yaml' is not one of 'text', 'json'."),
+        (
+            ["run", "x.yaml", "--port", "70000"],
+            "Error: Invalid value for '--port': 70000 is not in the range 1<=x<=65535.",
+        ),
+    ],
+)
+def test_usage_errors_exit_2(arguments: list[str], line: str, tmp_path: Path) -> None:
+    assert coalmine(*arguments, cwd=tmp_path, code=2).stderr.splitlines()[-1] == line
+
+
+def test_lint_of_a_good_manifest(tmp_path: Path) -> None:
+    (tmp_path / "fraud.yaml").write_text(GOOD)
+    assert coalmine("lint", "fraud.yaml", cwd=tmp_path).stdout == "fraud.yaml: ok: 1 ModelDeployment\n"
+    assert coalmine("lint", "-", cwd=tmp_path, stdin=GOOD).stdout == "stdin: ok: 1 ModelDeployment\n"
+    two = GOOD + "---\n" + GOOD.replace("name: fraud", "name: other")
+    assert coalmine("lint", "-", cwd=tmp_path, stdin=two).stdout == "stdin: ok: 2 ModelDeployments\n"
+
+
+BAD_STRATEGY = GOOD + "  strategy: {canary: {steps: [{setWeight: 5}, {setWeight: 140}]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        (BAD_STRATEGY, "fraud.yaml: spec.strategy.canary.steps[1].setWeight: 140 is over 100"),
+        (GOOD + "  replica: 2\n", "fraud.yaml: spec.replica: "),
+        (GOOD + "  replicas: many\n", 'fraud.yaml: spec.replicas: "many" '),
+        (GOOD + "  progressDeadlineSeconds: 0\n", "fraud.yaml: spec.progressDeadlineSeconds: 0 "),
+        (
+            GOOD + "  analysis: {interval: 5 minutes}\n",
+            'fraud.yaml: spec.analysis.interval: "5 minutes" is no duration',
+        ),
+        ("a: [1\n", "fraud.yaml:2: no YAML: "),
+        ("", "fraud.yaml: holds no manifest"),
+        ("kind: Service\n", "fraud.yaml: "),
+        (GOOD + "---\n" + GOOD, "fraud.yaml: metadata.name: default/fraud stands twice"),
+    ],
+)
+def test_lint_of_bad_manifests_names_the_path_and_exits_2(text: str, begins: str, tmp_path: Path) -> None:
+    (tmp_path / "fraud.yaml").write_text(text)
+    lines = coalmine("lint", "fraud.yaml", cwd=tmp_path, code=2).stdout.splitlines()
+    assert any(line.startswith(begins) for line in lines), lines
+    assert not any("ok:" in line for line in lines)
+
+
+def test_lint_tells_every_problem_of_every_file(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(GOOD)
+    (tmp_path / "bad.yaml").write_text(GOOD + "  replicas: -1\n  paused: perhaps\n")
+    (tmp_path / "two.yaml").write_text(GOOD + "---\n" + BAD_STRATEGY.replace("name: fraud", "name: other"))
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xe9\n")
+    lines = coalmine(
+        "lint", "good.yaml", "bad.yaml", "two.yaml", "latin.yaml", "gone.yaml", ".", cwd=tmp_path, code=2
+    ).stdout.splitlines()
+    assert lines[0] == "good.yaml: ok: 1 ModelDeployment"
+    assert [line.split(": ")[:2] for line in lines[1:3]] == [["bad.yaml", "spec.replicas"], ["bad.yaml", "spec.paused"]]
+    assert lines[3].startswith("two.yaml:9: spec.strategy.canary.steps[1].setWeight: 140 is over 100")
+    assert lines[4:] == [
+        "latin.yaml: byte 3 is no UTF-8: save the file as UTF-8",
+        "gone.yaml: cannot be read: No such file or directory",
+        ".: cannot be read: Is a directory",
+    ]
+
+
+def test_lint_warns_of_what_cannot_run_here(tmp_path: Path) -> None:
+    (tmp_path / "fraud.yaml").write_text(GOOD.replace("command: [python, model.py]", "image: 'models/fraud:1'"))
+    assert coalmine("lint", "--local", "fraud.yaml", cwd=tmp_path).stdout.splitlines() == [
+        "fraud.yaml: warning: spec.template.spec.containers[0].command: is missing: `coalmine run` starts commands, "
+        "not images",
+        "fraud.yaml: ok: 1 ModelDeployment",
+    ]
+    assert "warning" not in coalmine("lint", "fraud.yaml", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize("command", ["status", "history", "promote", "rollback", "pause", "resume", "retry"])
+def test_without_a_running_one(command: str, tmp_path: Path) -> None:
+    done = coalmine(command, "--state", "lost", cwd=tmp_path, code=1)
+    assert (done.stdout, done.stderr) == ("", "no coalmine run is running with state directory lost\n")
+    assert not (tmp_path / "lost").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"pid": "x"}'])
+def test_a_broken_run_file_is_nobody_running(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(text)
+    assert coalmine("pause", "--state", ".", cwd=tmp_path, code=1).stderr == (
+        "no coalmine run is running with state directory .\n"
+    )
+
+
+def test_a_stale_run_file_is_nobody_running(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for pid in (ended.pid, os.getpid()):
+        run = {"pid": pid, "port": 1, "token": "t", "startedAt": 1.0}
+        (tmp_path / "run.json").write_text(json.dumps(run))
+        done = coalmine("pause", "--state", str(tmp_path), cwd=tmp_path, code=1)
+        assert done.stderr == f"no coalmine run is running with state directory {tmp_path}\n"
+
+
+def test_a_closed_pipe_is_no_error_to_shout_about(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(GOOD)
+    process = subprocess.Popen(
+        [COALMINE, "lint", *["bad.yaml"] * 3000], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout
+    assert process.stderr
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 1
