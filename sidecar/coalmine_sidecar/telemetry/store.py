@@ -127,7 +127,7 @@ class Telemetry:
         live = {route.name: route for route in routing.revisions}
         gone = [name for name in self.revisions if name not in live and name != self.revision]
         room = max(0, min(KEPT_RETIRED, MAX_REVISIONS - len(live.keys() | {self.revision})))
-        for name in gone[: len(gone) - room]:
+        for name in gone[: max(0, len(gone) - room)]:
             del self.revisions[name]
         for name, counters in self.revisions.items():
             if name not in live:
