@@ -11,7 +11,6 @@ from tests.manifests import good
 from coalmine_operator.api.codec import from_json, spec_from_json, status_from_json, to_builtins, to_json
 from coalmine_operator.api.decode import Invalid, decode
 from coalmine_operator.api.duration import Duration
-from coalmine_operator.api.spec import ModelDeploymentSpec
 from coalmine_operator.api.status import Status, Verdict
 from coalmine_operator.engine.model import RevisionRecord
 
@@ -33,7 +32,6 @@ def test_durations(text: str, seconds: float, spelled: str) -> None:
     duration = Duration.parse(text)
     assert duration == seconds
     assert str(duration) == spelled
-    assert Duration.parse(duration.exact()) == duration
 
 
 @pytest.mark.parametrize(
@@ -86,5 +84,6 @@ def test_a_stored_status_that_is_broken_is_one_line(data: bytes, line: str | Non
 def test_a_stored_duration_that_is_broken_is_one_line() -> None:
     raw = to_builtins(decode(good()).spec)
     raw["analysis"]["interval"] = "soon"
-    with pytest.raises(Invalid, match=r"^ModelDeploymentSpec: is no duration: .* at `\$\.analysis\.interval`$"):
-        from_json(msgspec.json.encode(raw), ModelDeploymentSpec)
+    with pytest.raises(Invalid) as caught:
+        spec_from_json(msgspec.json.encode(raw))
+    assert str(caught.value) == 'ModelDeploymentSpec: Expected seconds, got "soon" - at `$.analysis.interval`'

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from .duration import Duration
-from .problems import Invalid, Problem
+from .problems import Invalid, Problem, show
 from .spec import ModelDeploymentSpec
 from .status import Status
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def to_builtins(value: Any) -> Any:
-    """Plain mappings, lists and scalars; durations become text; every float is finite.
+    """Plain mappings, lists and scalars; durations become seconds; every float is finite.
 
     JSON has no infinity and no NaN, and msgspec would write null, which no number field reads back: infinities become
     the largest number, NaN becomes 0 (no evidence).
@@ -50,14 +50,14 @@ def spec_from_json(data: bytes) -> ModelDeploymentSpec:
 
 def _encode(value: Any) -> Any:
     if isinstance(value, Duration):
-        return value.exact()
-    raise NotImplementedError(f"{type(value).__name__} has no JSON form")
+        return float(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def _decode(kind: type, value: Any) -> Any:
-    if kind is Duration and isinstance(value, str):
-        return Duration.parse(value)
-    raise NotImplementedError(f"{kind.__name__} has no JSON form")
+    if kind is Duration and isinstance(value, int | float):
+        return Duration(value)
+    raise TypeError(f"Expected seconds, got {show(value)}")
 
 
 def _finite(value: Any) -> Any:

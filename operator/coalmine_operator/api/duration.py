@@ -24,11 +24,6 @@ class Duration(float):
             raise ValueError("is too long: at most 3650d")
         return cls(seconds)
 
-    def exact(self) -> str:
-        """A spelling that `parse` reads back as the same number: `str` rounds what is long."""
-        text = str(self)
-        return text if Duration.parse(text) == self else f"{self:.3f}s"
-
     def __str__(self) -> str:
         return show_seconds(self)
 

@@ -71,7 +71,7 @@ def render_routing(
         ),
         observe=contract.Observe(
             protocol=model.protocol,
-            thresholds=thresholds(spec.analysis)[: contract.MAX_THRESHOLDS],
+            thresholds=tuple(map(float, thresholds(spec.analysis))),
             outputs={output: edges for output, edges in plan.bins.items() if _usable(edges)},
         ),
     )
