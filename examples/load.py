@@ -80,7 +80,7 @@ class DelayedLabels:
 class Load:
     """Sends until `stop()`.
 
-    `url`: the infer endpoint. `rows` [n, features] and their `labels` [n] go round and round, each time in another order.
+    `url`: the infer endpoint. `rows` [n, features] and their `labels` [n] are sent over and over, each time reordered.
     """
 
     def __init__(
