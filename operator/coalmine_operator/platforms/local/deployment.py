@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -78,7 +79,7 @@ class LocalDeployment:
         self._routing, self._lost_generation = _last_routing(files.routing)
         self._snapshots = Snapshots(session)
         self._pods: dict[str, Pod] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._confirming: asyncio.Task[None] | None = None
         self._around = Surroundings(
             files=files,
             ingress=ingress,
@@ -99,14 +100,18 @@ class LocalDeployment:
     def accept(self, wanted: Wanted) -> None:
         """A good manifest came in."""
         changed = wanted.document.get("spec") != self.manifest.document.get("spec")
-        self.manifest = LastGood(
-            document=wanted.document,
-            generation=self.manifest.generation + changed,
-            slot=self.manifest.slot,
-        )
-        self.files.write_manifest(self.manifest)
-        self.spec, self.metadata = _decoded(self.manifest)
+        generation = self.manifest.generation + changed
+        manifest = replace(self.manifest, document=wanted.document, generation=generation, gone=False)
+        self.files.write_manifest(manifest)
+        self.manifest = manifest
+        self.spec, self.metadata = _decoded(manifest)
         self.problems = ()
+
+    def place(self, slot: int, port: int) -> None:
+        """Give it another ingress port: while it was gone somebody else got its own."""
+        self.manifest = replace(self.manifest, slot=slot)
+        self.ingress.close()
+        self.ingress.port = port
 
     def remove(self) -> None:
         """It was taken out of the file: its pods end, its directory stays for whoever puts it back."""
@@ -137,7 +142,7 @@ class LocalDeployment:
                 pid=pod.model_pid,
                 ready=pod.ready,
                 ending=pod.ending,
-                restarts=pod.record.restarts,
+                restarts=pod.restarts,
                 failure=pod.failure,
                 log=pod.model_log,
             )
@@ -255,9 +260,9 @@ class LocalDeployment:
             return
         self._routing = routing
         write_atomically(self.files.routing, encode_routing(self._routing))
-        task = asyncio.create_task(self._confirm(self._routing.generation))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if self._confirming:
+            self._confirming.cancel()
+        self._confirming = asyncio.create_task(self._confirm(routing.generation))
 
     async def _confirm(self, generation: int) -> None:
         """Tell the runtime when every sidecar in sight has read the routing: nobody else would."""
@@ -276,15 +281,16 @@ class LocalDeployment:
             pod.trim_logs()
 
     async def stop(self, *, leave: bool) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._confirming:
+            self._confirming.cancel()
+            await asyncio.gather(self._confirming, return_exceptions=True)
         pods = list(self._pods.values())
         if leave:
             await asyncio.gather(*(pod.detach() for pod in pods))
         else:
             for pod in pods:
-                pod.end()
+                with contextlib.suppress(OSError):  # a full disk must not keep processes
+                    pod.end(settle=False)
             await asyncio.gather(*(pod.ended() for pod in pods))
         self.ingress.close()
 

@@ -19,6 +19,8 @@ from ...render.container import local_container
 logger = logging.getLogger("coalmine")
 
 POLL: Final = 0.25
+#: Seconds after a content that could not be read or taken, for a disk to recover.
+RETRY: Final = 5.0
 
 
 class Wanted(Struct, frozen=True):
@@ -92,33 +94,35 @@ def _key_in(document: Document) -> str:
     return f"{metadata.get('namespace', 'default')}/{metadata['name']}"
 
 
-async def watch(path: Path, changed: Callable[[Reading], None]) -> None:
-    """Call `changed` with each new content, once the file has stood still for a moment; never returns.
+Signature = tuple[int, int, int] | None
+
+
+async def watch(path: Path, seen: Signature, changed: Callable[[Reading], None]) -> None:
+    """Call `changed` with each content newer than `seen`, once the file has stood still for a moment; never returns.
 
     A file that is gone changes nothing: editors replace files by renaming, and whoever deletes a manifest by accident
     does not want the models to stop.
     """
-    seen = pending = _signature(path)
+    last = seen
     while True:
         await asyncio.sleep(POLL)
-        now = _signature(path)
-        if now in (seen, None):
-            if now is None and seen is not None and pending is not None:
-                logger.warning("%s: gone or unreadable; the last good manifest holds", path)
-            pending = now
-            continue
-        if now != pending:
-            pending = now  # somebody may still be writing
+        now = signature(path)
+        if now is None and last is not None:
+            logger.warning("%s: gone; the last good manifest holds", path)
+        still, last = now == last, now
+        if now is None or now == seen or not still:  # not still: somebody may be writing
             continue
         try:
-            reading = read(path)
-        except OSError:
-            continue
-        seen = now
-        changed(reading)
+            changed(read(path))
+        except OSError as error:
+            logger.error("%s: %s; trying again", path, error)  # noqa: TRY400 - one clear line
+            await asyncio.sleep(RETRY)
+        else:
+            seen = now
 
 
-def _signature(path: Path) -> tuple[int, int, int] | None:
+def signature(path: Path) -> Signature:
+    """Differs when the file was written or replaced; None where there is none."""
     try:
         stat = os.stat(path)
     except OSError:

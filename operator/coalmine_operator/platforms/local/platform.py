@@ -15,7 +15,7 @@ from ...engine.model import Observed, Plan
 from ...sources.snapshots import Traffic
 from ..base import Desired
 from .deployment import LocalDeployment, PodView
-from .manifest import Reading, Wanted, read, watch
+from .manifest import Reading, Wanted, read, signature, watch
 from .ports import LOOPBACK, Ingress
 from .process import alive
 from .refused import Refused
@@ -60,6 +60,7 @@ class LocalPlatform:
         Raises Refused, with nothing started or changed, where the manifest is bad, the state directory is in use or
         not ours, or an ingress port is taken.
         """
+        seen = signature(self._path)
         try:
             reading = read(self._path)
         except OSError as error:
@@ -73,9 +74,7 @@ class LocalPlatform:
             for name in self._state.names():
                 self._restore(name)
             for key, wanted in sorted(reading.good.items()):
-                if key not in self._deployments:
-                    self._deployments[key] = self._make(key, self._first_sight(wanted))
-            for key in reading.good:
+                self._deployments[key] = self._placed(key, wanted, reading)
                 self._check_port(self._deployments[key])
         except Refused:
             await self._session.close()
@@ -85,7 +84,7 @@ class LocalPlatform:
         for deployment in self._deployments.values():
             deployment.adopt()
         self._tasks = [
-            asyncio.create_task(watch(self._path, self._manifest_changed)),
+            asyncio.create_task(watch(self._path, seen, self._manifest_changed)),
             asyncio.create_task(self._housekeeping()),
         ]
 
@@ -152,10 +151,20 @@ class LocalPlatform:
         key = f"{metadata.get('namespace', 'default')}/{metadata['name']}"
         self._deployments[key] = self._make(key, manifest)
 
-    def _first_sight(self, wanted: Wanted) -> LastGood:
-        slots = {deployment.manifest.slot for deployment in self._deployments.values()}
+    def _placed(self, key: str, wanted: Wanted, reading: Reading) -> LocalDeployment:
+        """The deployment of a good manifest, at an ingress port that none of the others in the file has."""
+        others = [d for k, d in self._deployments.items() if k != key and (k in reading.good or k in reading.bad)]
+        slots = {deployment.manifest.slot for deployment in others}
         free = next(slot for slot in range(len(slots) + 1) if slot not in slots)
-        return LastGood(document=wanted.document, generation=1, slot=free)
+        known = self._deployments.get(key)
+        if known is None:
+            return self._make(key, LastGood(document=wanted.document, generation=1, slot=free))
+        if known.manifest.slot in slots:
+            known.place(free, self._port_of(free))
+        return known
+
+    def _port_of(self, slot: int) -> int:
+        return self._port + PORT_STRIDE * slot
 
     def _make(self, key: str, manifest: LastGood) -> LocalDeployment:
         namespace, name = key.split("/")
@@ -164,7 +173,7 @@ class LocalPlatform:
             self._state.deployment(name if namespace == "default" else f"{namespace}.{name}"),
             manifest,
             folder=self._path.parent,
-            ingress=Ingress(self._host, self._port + PORT_STRIDE * manifest.slot),
+            ingress=Ingress(self._host, self._port_of(manifest.slot)),
             session=self._session,
             notify=self._notify,
             drain_timeout=self._drain_timeout,
@@ -208,10 +217,9 @@ class LocalPlatform:
             known = self._deployments.get(key)
             if known and not known.gone:
                 continue
-            deployment = known or self._make(key, self._first_sight(wanted))
+            deployment = self._placed(key, wanted, reading)
             try:
-                if not deployment.pods():
-                    self._check_port(deployment)
+                self._check_port(deployment)
             except Refused as error:
                 logger.error("%s: not started: %s", key, error)  # noqa: TRY400 - one clear line
                 refused.add(key)

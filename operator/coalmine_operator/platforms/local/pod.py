@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from .launch import Launch, sidecar_argv, sidecar_environment
 from .logs import tail, trim
 from .ports import LOOPBACK, Ingress, is_free, loopback_socket, pick
-from .probe import Judge, Probe, ask, pause_between
-from .process import Process
+from .probe import STARTING_PERIOD, Judge, Probe, ask
+from .process import MARK, Process, kill_strays
 from .state import DeploymentFiles, PodRecord, write_atomically
 
 logger = logging.getLogger("coalmine")
@@ -76,14 +76,15 @@ class Pod:
         self.record = record
         self._launch = launch
         self._around = around
-        directory = around.files.pod_directory(record.name)
+        self._directory = directory = around.files.pod_directory(record.name)
+        self._restarts = record.restarts
         self.model_log = directory / "model.log"
         self._sidecar_log = directory / "sidecar.log"
         self._pid_file = directory / "model.pid"
         self._model: Process | None = None
         self._sidecar: Process | None = None
         self._model_ready = self._sidecar_ready = False
-        self._crash = ""
+        self._crash = self._sidecar_crash = ""
         self._not_ready_since = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
         self._end: asyncio.Task[None] | None = None
@@ -107,6 +108,10 @@ class Pod:
         return self.record.ending
 
     @property
+    def restarts(self) -> int:
+        return self._restarts
+
+    @property
     def model_pid(self) -> int | None:
         return self._model.pid if self._model and self._model.running else None
 
@@ -121,41 +126,45 @@ class Pod:
 
     @property
     def failure(self) -> str:
-        """Why it is not ready, with the last lines of the model's log; empty where there is nothing to say."""
+        """Why it is not ready, with the last lines of a log; empty where there is nothing to say."""
         if self.ready or self.ending:
             return ""
-        waited = time.monotonic() - self._not_ready_since
-        if self._crash:
-            what = self._crash
-        elif waited >= SLOW_START:
-            who = "sidecar" if self._model_ready else "model"
+        who, log = ("sidecar", self._sidecar_log) if self._model_ready else ("model", self.model_log)
+        what = self._sidecar_crash if self._model_ready else self._crash
+        if not what:
+            waited = time.monotonic() - self._not_ready_since
+            if waited < SLOW_START:
+                return ""
             what = f"{who} not ready for {int(waited // SLOW_START * SLOW_START)} s"
-        else:
-            return ""
-        lines = tail(self.model_log)
+        lines = tail(log)
         return f"{what}: {lines}" if lines else what
 
     # Life
 
     def start(self) -> None:
         """Adopt what the record names and is still alive, start the rest, and keep both running."""
+        self._model = Process.adopt(self.record.model)
         if self.record.port == 0:
             self._update(port=pick(self._around.ports_taken()))
-        self._model = Process.adopt(self.record.model)
+        elif self._model is None:
+            kill_strays(self._directory)
         self._sidecar = Process.adopt(self.record.sidecar)
         if self.ending:
-            self._end = asyncio.create_task(self._run_end())
+            self._end = asyncio.create_task(self._run_end(settle=False))
             return
         if self._sidecar and self.record.ingress != self._around.ingress.address:
             logger.info("%s: the ingress address changed, its sidecar starts anew", self.name)
             self._tasks.append(asyncio.create_task(self._sidecar.end(self._around.drain_timeout)))
         self._tasks += [asyncio.create_task(self._keep_model()), asyncio.create_task(self._keep_sidecar())]
 
-    def end(self) -> None:
-        """Drain and end it, in the background; `gone` is called when nothing of it is left. Idempotent."""
-        if not self.ending:
+    def end(self, *, settle: bool = True) -> None:
+        """Drain and end it, in the background; `gone` is called when nothing of it is left. Idempotent.
+
+        `settle`: first leave the other sidecars the time to read that it is off the routing file.
+        """
+        if not self._end:
+            self._end = asyncio.create_task(self._run_end(settle=settle))
             self._update(ending=True)
-            self._end = asyncio.create_task(self._run_end())
 
     async def ended(self) -> None:
         if self._end:
@@ -185,12 +194,12 @@ class Pod:
                 await self._watch(self._model, "model", adopted=adopted)
                 self._crash = f"model {self._model.describe_exit()}"
             except OSError as error:
-                self._crash = f"model cannot be started: {error.strerror or error}"
+                self._crash = f"model cannot be started: {error.filename or ''}: {error.strerror or error}"
             delay = back_off.after(time.monotonic() - started)
             logger.warning("%s: %s; starts again in %g s", self.name, self._crash, delay)
             self._around.changed()
             await asyncio.sleep(delay)
-            self._update(restarts=self.record.restarts + 1)
+            self._restarts += 1
 
     def _start_model(self) -> Process:
         if not is_free(self.record.port):
@@ -199,8 +208,11 @@ class Pod:
             if self._sidecar:
                 self._tasks.append(asyncio.create_task(self._sidecar.end(self._around.drain_timeout)))
         launch = self._launch(self.record.port)
-        model = Process.start(launch.argv, env=launch.env, cwd=launch.cwd, log=self.model_log)
-        self._update(model=model.record, grace=launch.grace)
+        model = Process.start(
+            launch.argv, env={**launch.env, MARK: str(self._directory)}, cwd=launch.cwd, log=self.model_log
+        )
+        self._model = model  # known even if the disk is full
+        self._update(model=model.record, grace=launch.grace, restarts=self._restarts)
         write_atomically(self._pid_file, f"{model.pid}\n".encode())
         return model
 
@@ -214,12 +226,13 @@ class Pod:
                 if not (self._sidecar and self._sidecar.running):
                     self._sidecar = self._start_sidecar()
                 await self._watch(self._sidecar, "sidecar", adopted=True)
-                what = f"sidecar {self._sidecar.describe_exit()}"
+                self._sidecar_crash = f"sidecar {self._sidecar.describe_exit()}"
             except OSError as error:
-                what = f"sidecar cannot be started: {error.strerror or error}"
+                self._sidecar_crash = f"sidecar cannot be started: {error.strerror or error}"
             lived = time.monotonic() - started
             delay = back_off.after(lived) if lived < SIDECAR_HEALTHY else 0.0
-            logger.warning("%s: %s; starts again: %s", self.name, what, tail(self._sidecar_log) or "it wrote nothing")
+            last_words = tail(self._sidecar_log) or "it wrote nothing"
+            logger.warning("%s: %s; starts again: %s", self.name, self._sidecar_crash, last_words)
             self._around.changed()
             await asyncio.sleep(delay)
 
@@ -244,6 +257,7 @@ class Pod:
                 log=self._sidecar_log,
                 pass_fds=(ingress, local.fileno(), admin.fileno()),
             )
+            self._sidecar = sidecar
             self._update(
                 sidecar=sidecar.record,
                 ingress=self._around.ingress.address,
@@ -274,16 +288,16 @@ class Pod:
         while True:
             if judge.take(await ask(self._around.session, port, probe)):
                 self._set_ready(which, judge.ready)
-            await pause_between(probe, ready=judge.ready)
+            await asyncio.sleep(probe.period if judge.ready else min(probe.period, STARTING_PERIOD))
 
     def _set_ready(self, which: Literal["model", "sidecar"], value: bool) -> None:
         before = self.ready
         if which == "model":
             self._model_ready = value
+            self._crash = "" if value else self._crash
         else:
             self._sidecar_ready = value
-        if value and self._model_ready:
-            self._crash = ""
+            self._sidecar_crash = "" if value else self._sidecar_crash
         if self.ready == before:
             return
         if not self.ready:
@@ -291,16 +305,18 @@ class Pod:
         logger.info("%s: %s", self.name, "ready" if self.ready else "not ready")
         self._around.changed()
 
-    async def _run_end(self) -> None:
+    async def _run_end(self, *, settle: bool) -> None:
         logger.info("%s: ends", self.name)
-        await asyncio.sleep(SETTLE)
+        if settle:
+            await asyncio.sleep(SETTLE)
         await self._stop_keeping()
         if self._sidecar:
             self._around.ingress.drop(self.name)
             await self._sidecar.end(self._around.drain_timeout + DRAIN_SLACK)
         if self._model:
             await self._model.end(min(self.record.grace, self._around.grace_cap))
-        self._around.files.remove_pod(self.name, kept_logs=KEPT_LOGS)
+        with contextlib.suppress(OSError):
+            self._around.files.remove_pod(self.name, kept_logs=KEPT_LOGS)
         logger.info("%s: gone", self.name)
         self._around.gone(self.name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from typing import Final
@@ -13,16 +14,20 @@ LOOPBACK: Final = "127.0.0.1"
 MODEL_PORTS: Final = range(20000, 32768)
 
 
-def is_free(port: int, host: str = "") -> bool:
-    """Whether a process may listen on `port` now; without `host`: on every address."""
+def why_not(port: int, host: str = "") -> OSError | None:
+    """What keeps a process from listening on `port` (without `host`: on every address) now, or None."""
     with socket.socket() as probe:
         # As servers do, so that connections in TIME_WAIT do not count; a listening socket still does.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+        except (OSError, OverflowError) as error:
+            return error if isinstance(error, OSError) else OSError(errno.EINVAL, "no port number")
+        return None
+
+
+def is_free(port: int) -> bool:
+    return why_not(port) is None
 
 
 def pick(taken: set[int]) -> int:
@@ -61,10 +66,14 @@ class Ingress:
 
     def check(self) -> None:
         """Raises Refused where another program has the port."""
-        if not is_free(self.port, self.host):
-            raise Refused(
-                f"port {self.port} on {self.host} is taken: stop what listens there or give another one with --port"
-            )
+        error = why_not(self.port, self.host)
+        if error is None:
+            return
+        if error.errno == errno.EADDRINUSE:
+            what = f"port {self.port} on {self.host} is taken: stop what listens there or give another one with --port"
+        else:
+            what = f"port {self.port} on {self.host}: {error.strerror}: give another one with --port"
+        raise Refused(what)
 
     def fileno(self, pod: str) -> int:
         """The socket for the sidecar of `pod` to inherit. Raises OSError where the port cannot be had."""

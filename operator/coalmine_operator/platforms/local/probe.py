@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 from urllib.parse import quote
 
@@ -14,7 +13,7 @@ from ...render import container
 
 #: An endpoint the server does not have answers so; the next candidate is asked.
 _NO_SUCH_ENDPOINT: Final = (404, 405, 501)
-#: How often a model that is starting is asked: people wait for it.
+#: The longest pause between two questions to a model that is starting: people wait for it.
 STARTING_PERIOD: Final = 0.2
 
 
@@ -96,12 +95,3 @@ class Judge:
             return False
         self.ready, self._run = answer, 0
         return True
-
-    def reset(self) -> bool:
-        """The process is gone; true where it had been ready."""
-        was, self.ready, self._run = self.ready, False, 0
-        return was
-
-
-async def pause_between(probe: Probe, *, ready: bool) -> None:
-    await asyncio.sleep(probe.period if ready else min(probe.period, STARTING_PERIOD))

@@ -17,6 +17,8 @@ from .state import ProcessRecord
 
 #: How often a process is looked at where the system has no pidfd (macOS).
 POLL: Final = 0.2
+#: A variable by which the processes of a pod are known, children that a model left behind among them.
+MARK: Final = "COALMINE_POD"
 #: psutil adds the boot time to a process's start; clock adjustments move that sum a little.
 CLOCK_SLACK: Final = 2.0
 #: How long after a SIGKILL a process may still be there (a disk that does not answer).
@@ -155,3 +157,14 @@ def alive(record: ProcessRecord) -> bool:
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def kill_strays(mark: Path) -> None:
+    """Kill what carries `mark`: helpers of a model that died unseen, or a model started in the moment before a crash.
+
+    Only for pods of an earlier `coalmine run`; looks at every process of this machine that we may look at.
+    """
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == str(mark):
+                process.kill()  # psutil makes sure that the pid is still the same process's
