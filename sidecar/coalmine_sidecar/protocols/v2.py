@@ -40,9 +40,9 @@ _CODES: Final = {
     "FP32": "f",
     "FP64": "d",
 }
-#: What the elements of a datatype are in JSON; some servers write booleans as 0 and 1.
+#: What the elements of a datatype are in JSON; some servers write booleans as 0 and 1, or whole numbers as 7.0.
 _ELEMENTS: Final[dict[str, Any]] = {
-    **{name: list[float | None] if name.startswith("FP") else list[int | None] for name in _CODES},
+    **{name: list[float | None] if name.startswith("FP") else list[int | float | None] for name in _CODES},
     "BOOL": list[bool | int | None],
     "BYTES": list[str | None],
 }
