@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
+from tests.local.backend import Behind
 
 from coalmine_operator.api.codec import from_json
-from coalmine_operator.api.spec import AlertMatch, AutoRollback
-from coalmine_operator.api.status import AlertStatus, Status
-from coalmine_operator.engine.model import Order
 from coalmine_operator.sources import alerts
-from coalmine_operator.sources.alerts import Target
 from coalmine_operator.web import app as web_app
-from coalmine_operator.web.backend import NotDurableError, RefusedError, UnknownError
 from coalmine_operator.web.metrics import Metrics
-from coalmine_operator.web.view import DeploymentView, RevisionView
+from coalmine_operator.web.view import DeploymentView
 
 ALERTS_TOKEN = "alerts-token"
 API_TOKEN = "api-token"
@@ -32,51 +27,6 @@ SLOW = {
     "startsAt": "2026-11-21T22:00:00Z",
     "fingerprint": "aa",
 }
-
-
-class Behind:
-    """A backend whose disk can be full: the fault that reality will not give on demand."""
-
-    def __init__(self) -> None:
-        guard = AutoRollback(alerts=(AlertMatch(name="Slow"),))
-        self.known = [Target(namespace="default", name="fraud", model="fraud", auto_rollback=guard)]
-        self.heard: list[tuple[str, tuple[AlertStatus, ...]]] = []
-        self.orders: list[tuple[str, Order]] = []
-        self.full = False
-        self.hangs = False
-
-    async def targets(self) -> Sequence[Target]:
-        return self.known
-
-    def views(self) -> Sequence[DeploymentView]:
-        return [
-            DeploymentView(
-                namespace=known.namespace,
-                name=known.name,
-                at=1.0,
-                status=Status(phase="Progressing"),
-                revisions=(RevisionView(revision="fraud-1", version="v1", track="stable", weight=100, rps=12.5),),
-            )
-            for known in self.known
-        ]
-
-    def view(self, key: str) -> DeploymentView | None:
-        return next((view for view in self.views() if view.key == key), None)
-
-    async def submit_alerts(self, key: str, events: tuple[AlertStatus, ...]) -> None:
-        if self.hangs:
-            await asyncio.Event().wait()
-        if self.full:
-            raise NotDurableError("status.json: no space left on device")
-        self.heard.append((key, events))
-
-    async def submit_order(self, key: str, order: Order) -> str:
-        if self.view(key) is None:
-            raise UnknownError(f"no model deployment {key}")
-        if order.verb == "promote":
-            raise RefusedError("promote: no rollout is under way")
-        self.orders.append((key, order))
-        return "held"
 
 
 class Site:
@@ -235,7 +185,7 @@ async def test_orders_are_passed_on_with_their_actor(site: Site, behind: Behind)
 @pytest.mark.parametrize(
     ("body", "status", "line"),
     [
-        (b'{"verb": "promote"}', 409, "promote: no rollout is under way"),
+        (b'{"verb": "promote"}', 409, "no rollout is under way"),
         (b'{"verb": "explode"}', 400, "order: Invalid enum value 'explode' - at `$.verb`"),
         (b'{"verb": "pause", "force": true}', 400, "order: Object contains unknown field `force`"),
         (b"{", 400, "order: Input data was truncated"),
