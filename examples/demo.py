@@ -48,14 +48,14 @@ class Demo:
 
     async def run(self) -> None:
         """Play the story and score it. Whatever happens, end everything that was started."""
+        story = Story(self.coalmine, self.load, self.watch, self.pager)
         try:
             self.coalmine.edit("v1")
             await self.coalmine.start()
             async with asyncio.TaskGroup() as group:
                 background = [group.create_task(work) for work in (self.watch.run(), self.pager.run(), self._draw())]
-                story = Story(
-                    self.coalmine, self.load, self.watch, self.pager, lambda: group.create_task(self.load.run())
-                )
+                # From the first moment at which there is somebody to answer, every error counts.
+                story.on_served = lambda: group.create_task(self.load.run())
                 await self.timeline.play(story.steps())
                 self.load.stop()
                 for task in background:
@@ -99,13 +99,24 @@ async def _main(arguments: argparse.Namespace, folder: Path) -> int:
         screen.say(f"everything is in {folder}, requests go to port {coalmine.port}")
         demo = Demo(coalmine, load, screen)
         task = asyncio.create_task(demo.run())
+
+        def stop() -> None:
+            # Once: a second Ctrl-C must not cut the ending short.
+            if not task.cancelling():
+                task.cancel()
+
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+            asyncio.get_running_loop().add_signal_handler(number, stop)
         try:
             await task
         except asyncio.CancelledError:
             screen.say("stopped; everything was ended")
             return 130
+        except Exception as error:  # noqa: BLE001 - whoever watches a demo is spared a traceback
+            while isinstance(error, ExceptionGroup):
+                error = error.exceptions[0]
+            screen.say(f"✗ the demo itself broke, everything was ended: {type(error).__name__}: {error}", "bold red")
+            return 1
     assert demo.board is not None
     screen.summary(demo.timeline, demo.board)
     if arguments.json:

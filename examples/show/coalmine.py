@@ -120,18 +120,22 @@ class Coalmine:
             return None
 
     async def alert(self, webhook: dict[str, Any]) -> tuple[int, str]:
-        """POST to /alerts as Alertmanager does; status and answer."""
+        """POST to /alerts as Alertmanager does; status (0: no answer came) and answer."""
         run = self._run()
-        assert run is not None
-        assert self._session is not None
+        if run is None or self._session is None:
+            return 0, "coalmine run does not run"
         url = f"http://127.0.0.1:{run['port']}/alerts"
         headers = {"Authorization": f"Bearer {self._alerts_token}"}
-        async with self._session.post(url, json=webhook, headers=headers) as answer:
-            return answer.status, await answer.text()
+        try:
+            async with self._session.post(url, json=webhook, headers=headers) as answer:
+                return answer.status, await answer.text()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return 0, f"{type(error).__name__}: {error}"
 
     async def metrics(self, pod: Pod) -> str:
         """What the sidecar of a pod tells Prometheus; empty while it does not answer."""
-        assert self._session is not None
+        if self._session is None:
+            return ""
         try:
             async with self._session.get(f"http://127.0.0.1:{pod.admin_port}/metrics") as answer:
                 return await answer.text() if answer.status == 200 else ""

@@ -43,19 +43,20 @@ Scrape = dict[tuple[str, str], Counts]
 
 @dataclass(frozen=True)
 class Fired:
-    """An alert that was sent at `posted` (Unix seconds), what was measured, and what the webhook answered."""
+    """An alert that was sent at `posted` (Unix seconds), and what was measured."""
 
     version: str
     posted: float
     share: float
     answers: int
-    answer: str
 
 
 @dataclass
 class Pager:
     coalmine: Coalmine
     fired: list[Fired] = field(default_factory=list)
+    #: What the webhook answered last.
+    answer: str = ""
     _scrapes: deque[tuple[float, Scrape]] = field(default_factory=deque)
     _firing: dict[str, str] = field(default_factory=dict)
 
@@ -86,17 +87,22 @@ class Pager:
         return window
 
     async def _judge(self, window: dict[str, Counts]) -> None:
-        """Call the webhook where an alert begins or ends."""
+        """Call the webhook where an alert begins or ends; like Alertmanager again and again, until it says 200."""
         above = {v: c for v, c in window.items() if c.answers >= LEAST and c.slow / c.answers > SHARE}
         for version, counts in above.items():
             if version not in self._firing:
                 posted = time.time()
-                self._firing[version] = stamp(posted)
-                status, text = await self.coalmine.alert(webhook("firing", version, self._firing[version]))
-                share = counts.slow / counts.answers
-                self.fired.append(Fired(version, posted, share, int(counts.answers), f"{status} {text.strip()}"))
+                if await self._post("firing", version, stamp(posted)):
+                    self._firing[version] = stamp(posted)
+                    self.fired.append(Fired(version, posted, counts.slow / counts.answers, int(counts.answers)))
         for version in self._firing.keys() - above.keys():
-            await self.coalmine.alert(webhook("resolved", version, self._firing.pop(version)))
+            if await self._post("resolved", version, self._firing[version]):
+                del self._firing[version]
+
+    async def _post(self, status: str, version: str, starts_at: str) -> bool:
+        code, text = await self.coalmine.alert(webhook(status, version, starts_at))
+        self.answer = f"{code} {text.strip()}"
+        return code == 200
 
 
 def read(page: str) -> dict[str, Counts]:

@@ -39,12 +39,12 @@ class Killed:
 
 
 class Story:
-    def __init__(
-        self, coalmine: Coalmine, load: Load, watch: Watch, pager: Pager, start_load: Callable[[], object]
-    ) -> None:
+    """`on_served`: called once, when the first version can answer."""
+
+    def __init__(self, coalmine: Coalmine, load: Load, watch: Watch, pager: Pager) -> None:
         self.coalmine = coalmine
         self.load = load
-        self._start_load = start_load
+        self.on_served: Callable[[], object] = lambda: None
         self.watch = watch
         self.pager = pager
         self.killed: Killed | None = None
@@ -66,8 +66,7 @@ class Story:
 
     async def first(self) -> str:
         await self._until(lambda: self.watch.phase == "Healthy", START, "v1 becomes Healthy")
-        # From the first moment at which there is somebody to answer, every error counts.
-        self._start_load()
+        self.on_served()
         await self._until(lambda: len(self._answers("v1")) >= 300, SOON, "v1 answers")
         return f"{len(self._answers('v1'))} answers"
 
