@@ -11,8 +11,6 @@ PROMOTED: Final = "Promoted"  # the newest revision of the spec became stable
 ROLLED_BACK: Final = "RolledBack"  # the newest revision of the spec was taken out
 FALLBACK_READY: Final = "FallbackReady"  # a fallback has a ready pod
 
-TYPES: Final = (AVAILABLE, PROGRESSING, PROMOTED, ROLLED_BACK, FALLBACK_READY)
-
 # Reasons of Available.
 MINIMUM_REPLICAS_AVAILABLE: Final = "MinimumReplicasAvailable"  # stable has at least one ready pod
 SERVED_BY_FALLBACK: Final = "ServedByFallback"  # stable has no ready pod, another revision answers for it
