@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.local.running import COALMINE, coalmine
 
-COALMINE = Path(sys.executable).with_name("coalmine")
+from coalmine_operator.cli.main import main
 
 GOOD = """\
 apiVersion: coalmine.dev/v1alpha1
@@ -22,15 +23,6 @@ spec:
     spec:
       containers: [{name: model, command: [python, model.py]}]
 """
-
-
-def coalmine(*arguments: str, cwd: Path, stdin: str | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [COALMINE, *arguments], cwd=cwd, input=stdin, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert "Traceback" not in done.stderr
-    assert done.returncode == code, done
-    return done
 
 
 def test_version(tmp_path: Path) -> None:
@@ -56,8 +48,16 @@ def test_help_names_every_command(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_usage_errors_exit_2(arguments: list[str], line: str, tmp_path: Path) -> None:
-    assert coalmine(*arguments, cwd=tmp_path, code=2).stderr.splitlines()[-1] == line
+def test_usage_errors_exit_2(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, *arguments) == (2, "", line)
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
+    """Exit status, standard output and the last line of standard error, without a process of its own."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    out, err = capsys.readouterr()
+    return ended.value.code, out, err.splitlines()[-1]
 
 
 def test_lint_of_a_good_manifest(tmp_path: Path) -> None:
@@ -71,27 +71,27 @@ def test_lint_of_a_good_manifest(tmp_path: Path) -> None:
 BAD_STRATEGY = GOOD + "  strategy: {canary: {steps: [{setWeight: 5}, {setWeight: 140}]}}\n"
 
 
-@pytest.mark.parametrize(
-    ("text", "begins"),
-    [
-        (BAD_STRATEGY, "fraud.yaml: spec.strategy.canary.steps[1].setWeight: 140 is over 100"),
-        (GOOD + "  replica: 2\n", "fraud.yaml: spec.replica: "),
-        (GOOD + "  replicas: many\n", 'fraud.yaml: spec.replicas: "many" '),
-        (GOOD + "  progressDeadlineSeconds: 0\n", "fraud.yaml: spec.progressDeadlineSeconds: 0 "),
-        (
-            GOOD + "  analysis: {interval: 5 minutes}\n",
-            'fraud.yaml: spec.analysis.interval: "5 minutes" is no duration',
-        ),
-        ("a: [1\n", "fraud.yaml:2: no YAML: "),
-        ("", "fraud.yaml: holds no manifest"),
-        ("kind: Service\n", "fraud.yaml: "),
-        (GOOD + "---\n" + GOOD, "fraud.yaml: metadata.name: default/fraud stands twice"),
-    ],
+BAD = (
+    (BAD_STRATEGY, "spec.strategy.canary.steps[1].setWeight: 140 is over 100"),
+    (GOOD + "  replica: 2\n", "spec.replica: "),
+    (GOOD + "  replicas: many\n", 'spec.replicas: "many" '),
+    (GOOD + "  progressDeadlineSeconds: 0\n", "spec.progressDeadlineSeconds: 0 "),
+    (GOOD + "  analysis: {interval: 5 minutes}\n", 'spec.analysis.interval: "5 minutes" is no duration'),
+    ("", "holds no manifest"),
+    ("kind: Service\n", "kind: "),
+    (GOOD + "---\n" + GOOD, "metadata.name: default/fraud stands twice"),
+    ("a: [1\n", "no YAML: "),
 )
-def test_lint_of_bad_manifests_names_the_path_and_exits_2(text: str, begins: str, tmp_path: Path) -> None:
-    (tmp_path / "fraud.yaml").write_text(text)
-    lines = coalmine("lint", "fraud.yaml", cwd=tmp_path, code=2).stdout.splitlines()
-    assert any(line.startswith(begins) for line in lines), lines
+
+
+def test_lint_of_bad_manifests_names_the_path_and_exits_2(tmp_path: Path) -> None:
+    for number, (text, _) in enumerate(BAD):
+        (tmp_path / f"{number}.yaml").write_text(text)
+    names = [f"{number}.yaml" for number in range(len(BAD))]
+    lines = coalmine("lint", *names, cwd=tmp_path, code=2).stdout.splitlines()
+    for name, (_, begins) in zip(names, BAD, strict=True):
+        place = f"{name}:2: " if begins.startswith("no YAML") else f"{name}: "
+        assert any(line.startswith(place + begins) for line in lines), lines
     assert not any("ok:" in line for line in lines)
 
 
@@ -124,18 +124,18 @@ def test_lint_warns_of_what_cannot_run_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["status", "history", "promote", "rollback", "pause", "resume", "retry"])
-def test_without_a_running_one(command: str, tmp_path: Path) -> None:
-    done = coalmine(command, "--state", "lost", cwd=tmp_path, code=1)
-    assert (done.stdout, done.stderr) == ("", "no coalmine run is running with state directory lost\n")
-    assert not (tmp_path / "lost").exists()
+def test_without_a_running_one(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lost = tmp_path / "lost"
+    line = f"no coalmine run is running with state directory {lost}"
+    assert said(capsys, command, "--state", str(lost)) == (1, "", line)
+    assert not lost.exists()
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"pid": "x"}'])
-def test_a_broken_run_file_is_nobody_running(text: str, tmp_path: Path) -> None:
+def test_a_broken_run_file_is_nobody_running(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run.json").write_text(text)
-    assert coalmine("pause", "--state", ".", cwd=tmp_path, code=1).stderr == (
-        "no coalmine run is running with state directory .\n"
-    )
+    line = f"no coalmine run is running with state directory {tmp_path}"
+    assert said(capsys, "pause", "--state", str(tmp_path)) == (1, "", line)
 
 
 def test_a_stale_run_file_is_nobody_running(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         server = WebServer(HOST, settings.web_port)
     except OSError as error:
         raise CliError(
-            f"port {settings.web_port} on {HOST}: {_os_reason(error)}: give another one with --web-port", code=2
+            f"port {settings.web_port} on {HOST} {_bind_problem(error)} or give another one with --web-port", code=2
         ) from error
     platform = LocalPlatform(settings.file, settings.state, port=settings.port)
     try:
@@ -182,5 +182,7 @@ def _logging_to(reporter: Reporter, *, debug: bool) -> Iterator[None]:
         ours.setLevel(before)
 
 
-def _os_reason(error: OSError) -> str:
-    return "is taken" if error.errno == errno.EADDRINUSE else (error.strerror or str(error)).lower()
+def _bind_problem(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "is taken: stop what listens there"
+    return f"cannot be had: {error.strerror}: run with more rights"

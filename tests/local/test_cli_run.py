@@ -1,0 +1,214 @@
+"""`coalmine run` and its companions, whole: processes, signals, a terminal, orders, an alert."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.local.running import Run, coalmine, free_port, manifest, until
+
+Start = Callable[..., Run]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    runs: list[Run] = []
+
+    def begin(text: str, *options: str, terminal: int | None = None, port: int | None = None) -> Run:
+        runs.append(Run(tmp_path, text, *options, terminal=terminal, port=port))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.clean()
+
+
+def refused(folder: Path, *options: str) -> list[str]:
+    """What a run says that refuses to start; nothing may be left of it."""
+    done = coalmine("run", "fraud.yaml", "--port", str(free_port()), "--web-port", "0", *options, cwd=folder, code=2)
+    assert done.stdout == ""
+    return done.stderr.splitlines()
+
+
+def test_bad_input_is_one_line_each_and_nothing_starts(tmp_path: Path) -> None:
+    more = "  replica: 2\n  strategy: {canary: {steps: [{setWeight: 5}, {setWeight: 140}]}}\n"
+    (tmp_path / "fraud.yaml").write_text(manifest("v1", more=more))
+    lines = refused(tmp_path)
+    assert len(lines) == 2
+    assert any("spec.strategy.canary.steps[1].setWeight: 140 is over 100" in line for line in lines)
+    assert any("spec.replica: " in line for line in lines)
+    assert not (tmp_path / ".coalmine").exists()
+
+
+def test_no_file(tmp_path: Path) -> None:
+    (line,) = refused(tmp_path)
+    assert line.endswith("fraud.yaml: No such file or directory")
+
+
+def test_taken_ports_are_named(tmp_path: Path) -> None:
+    (tmp_path / "fraud.yaml").write_text(manifest("v1"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        lines = refused(tmp_path, "--web-port", str(port))
+        assert lines == [
+            f"port {port} on 127.0.0.1 is taken: stop what listens there or give another one with --web-port"
+        ]
+        lines = refused(tmp_path, "--port", str(port))
+        assert lines == [f"port {port} on 127.0.0.1 is taken: stop what listens there or give another one with --port"]
+    assert not list(tmp_path.glob(".coalmine/*/pods/*"))
+
+
+@pytest.mark.parametrize(
+    ("token", "line"),
+    [
+        (None, "token: cannot be read: No such file or directory"),
+        (b"", "token: holds no token: write one word of at most 4096 characters"),
+        (b"two words", "token: holds no token: write one word of at most 4096 characters"),
+        (b"\xff\xfe", "token: holds a token that is no ASCII text: write a new one"),
+    ],
+)
+def test_a_bad_token_file(token: bytes | None, line: str, tmp_path: Path) -> None:
+    (tmp_path / "fraud.yaml").write_text(manifest("v1"))
+    if token is not None:
+        (tmp_path / "token").write_bytes(token)
+    assert refused(tmp_path, "--alerts-token-file", "token") == [line]
+    assert not (tmp_path / ".coalmine").exists()
+
+
+def test_start_secrets_orders_and_a_clean_stop(start: Start, tmp_path: Path) -> None:
+    run = start(manifest("v1"))
+    for secret in ("run.json", "alerts-token"):
+        assert stat.S_IMODE((run.state / secret).stat().st_mode) == 0o600
+    run.until_phase("Healthy", "v1")
+    assert run.infer() == "v1"
+
+    assert coalmine("status", cwd=tmp_path).stdout.startswith("fraud Healthy; v1 stable 100 % (1/1 ready, ")
+    assert coalmine("history", cwd=tmp_path).stdout.startswith("fraud rollout 1: v1 Promoted FirstRevision")
+    assert coalmine("pause", cwd=tmp_path, code=1).stderr == "fraud: pause refused: no rollout is under way\n"
+    assert coalmine("pause", "other", cwd=tmp_path, code=1).stderr == "no model deployment other: there is fraud\n"
+    assert coalmine("promote", "--revision", "v9", cwd=tmp_path, code=1).stderr.startswith(
+        "fraud: promote refused: the order names v9, but now it is about v1"
+    )
+    (line,) = refused(tmp_path)
+    assert "in use by another `coalmine run`" in line
+
+    pids = run.pids()
+    assert len(pids) == 2
+    token = run.info()["token"]
+    run.signal()
+    assert run.ended() == 0
+    assert not (run.state / "run.json").exists()
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    said = run.said()
+    assert token not in said
+    assert (run.state / "alerts-token").read_text().strip() not in said
+    assert re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 .+\n)+", said)
+    assert said.splitlines()[-1].endswith(" stopped")
+
+    text = coalmine("status", cwd=tmp_path).stdout
+    assert text.startswith("fraud Healthy; v1 stable 100 %")
+    assert "no coalmine run is running with state directory .coalmine: this is as of 20" in text
+    assert json.loads(coalmine("history", "--output", "json", cwd=tmp_path).stdout)["default/fraud"]
+
+
+def test_leave_and_take_up_again(start: Start) -> None:
+    run = start(manifest("v1"), "--on-exit", "leave")
+    run.until_phase("Healthy", "v1")
+    pids = run.pids()
+    run.signal(signal.SIGINT)
+    assert run.ended() == 0
+    assert all(map(psutil.pid_exists, pids))
+    assert run.infer() == "v1"
+    again = start(manifest("v1"), port=run.port)
+    again.until_phase("Healthy", "v1")
+    assert again.pids() == pids
+    assert again.infer() == "v1"
+
+
+def test_a_canary_is_promoted_by_order_and_the_next_rolled_back_by_an_alert(start: Start, tmp_path: Path) -> None:
+    more = (
+        "  strategy: {canary: {steps: [{setWeight: 50}, {pause: {}}], scaleDownDelay: 0s}}\n"
+        "  autoRollback: {alerts: [{name: Slow}], bakeTime: 0s}\n"
+    )
+    run = start(manifest("v1", more=more))
+    run.until_phase("Healthy", "v1")
+    run.edit(manifest("v2", more=more))
+    run.until_phase("Paused", "v1")
+    until(lambda: {run.infer() for _ in range(8)} == {"v1", "v2"}, "both answer")
+    assert coalmine("promote", "fraud", cwd=tmp_path).stdout.startswith("fraud: rollout 2: promotion ordered by ")
+    run.until_phase("Healthy", "v2")
+
+    run.edit(manifest("v3", more=more))
+    run.until_phase("Paused", "v2")
+    token = (run.state / "alerts-token").read_text().strip()
+    assert run.alert("wrong", alertname="Slow", model="fraud")[0] == 401
+    status, text = run.alert(token, alertname="Fast", model="fraud")
+    assert (status, json.loads(text)) == (200, {"received": 1, "matched": {}, "unattributed": 0})
+    status, text = run.alert(token, alertname="Slow", modeldeployment="fraud", namespace="default")
+    assert (status, json.loads(text)["matched"]) == (200, {"default/fraud": 1})
+    rolled_back = run.api("/api/deployments/default/fraud")["status"]["lastRollback"]
+    assert (rolled_back["sourceVersion"], rolled_back["reason"]) == ("v3", "AlertFiring")
+    until(lambda: {run.infer() for _ in range(8)} == {"v2"}, "only stable answers")
+
+    lines = coalmine("history", cwd=tmp_path).stdout.splitlines()
+    assert lines[1].startswith("fraud rollout 2: v1 -> v2 Promoted PromotedByOrder: ")
+    rollback = next(number for number, line in enumerate(lines) if "v2 -> v3 RolledBack AlertFiring" in line)
+    assert any("alert Slow (modeldeployment=fraud, namespace=default)" in line for line in lines[rollback:])
+
+    run.edit(manifest("v3", more=more + "  replicas: -1\n"))
+    status = until(lambda: run.view() if run.view()["problems"] else None, "the problem shows")
+    assert any("spec.replicas" in problem for problem in status["problems"])
+    assert run.infer() == "v2"
+
+
+def test_a_second_signal_ends_at_once(start: Start) -> None:
+    run = start(manifest("v1", "--deaf"))
+    run.until_phase("Healthy", "v1")
+    run.signal()
+    until(lambda: "draining and stopping" in run.said(), "the first signal is heard")
+    run.signal()
+    assert run.ended(5) == 1
+    assert "ended at once: model processes may still run, the next coalmine run takes them up" in run.said()
+
+
+def test_the_live_view_on_a_terminal(start: Start, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    seen = bytearray()
+
+    def read() -> None:
+        while True:
+            try:
+                chunk = os.read(ours, 65536)
+            except OSError:
+                return
+            if not chunk:
+                return
+            seen.extend(chunk)
+
+    run = start(manifest("v1"), terminal=theirs)
+    os.close(theirs)
+    reader = threading.Thread(target=read)
+    reader.start()
+    until(lambda: "fraud" in text_of(seen) and "Healthy" in text_of(seen), "a healthy panel is drawn")
+    assert "████████████████████ 100 %" in text_of(seen)
+    assert f"http://127.0.0.1:{run.port}" in text_of(seen)
+    run.signal(signal.SIGINT)
+    assert run.ended() == 0
+    reader.join(10)
+    os.close(ours)
+    assert bytes(seen).rstrip().endswith(b"stopped")
+    assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l")  # the cursor came back
+
+
+def text_of(seen: bytearray) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", bytes(seen).decode("utf-8", "replace"))
