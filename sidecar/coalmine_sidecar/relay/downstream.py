@@ -1,0 +1,376 @@
+"""A client's connection: reads requests, has them answered one after the other, keeps the time for both sides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Final, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from ..contract import OUTCOMES
+from .errors import SIDECAR, Refusal, error_answer, refusal_of
+from .exchange import Exchange
+from .heads import COLON, CRLF, HOST, KINDS, LENGTH, TYPE, Special, head_size, without
+from .resume import resumed_parser
+from .sweeper import Timed
+from .upstream import HIGH_WATER
+
+if TYPE_CHECKING:
+    from .front import Front
+
+#: Requests a client may send ahead of their answers.
+MAX_PIPELINED: Final = 64
+#: Seconds a client has to take the last answer while what it still sends is thrown away.
+LINGER: Final = 2.0
+#: Seconds a keep-alive connection has to be idle before a draining sidecar ends it. A client about to send its next
+#: request gets an answer with `Connection: close` instead of a reset.
+DRAIN_IDLE: Final = 1.0
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_REJECTED: Final = OUTCOMES.index("rejected")
+
+
+class ClientConnection(Timed, asyncio.Protocol):
+    __slots__ = (
+        "_blocked", "_current", "_fed", "_final", "_hosts", "_idle_since", "_incoming", "_length", "_lines", "_parser",
+        "_queue", "_reading", "_special", "_url", "closing", "front", "paused", "transport",
+    )  # fmt: skip
+
+    def __init__(self, front: Front) -> None:
+        super().__init__()
+        self.front = front
+        self.transport: asyncio.Transport
+        #: The client does not take more bytes for now.
+        self.paused = False
+        #: The last answer is written; whatever still comes is thrown away.
+        self.closing = False
+        self._parser = HttpRequestParser(self)
+        # `_current` is being answered, `_queue` waits for it, `_incoming` is not read whole yet (it may be `_current`).
+        self._current: Exchange | None = None
+        self._queue: deque[Exchange] = deque()
+        self._incoming: Exchange | None = None
+        self._reading = True
+        self._blocked = False
+        self._final = False
+        #: Monotonic seconds; 0 once the next request has begun to come.
+        self._idle_since = monotonic()
+        # The head being read.
+        self._fed = 0
+        self._url = b""
+        self._lines: list[bytes] = []
+        self._length: int | None = None
+        self._hosts = 0
+        self._special: Special | None = None
+
+    # What the front calls
+
+    @property
+    def busy(self) -> bool:
+        return self._current is not None or self._incoming is not None or bool(self._queue) or self._fed > 0
+
+    def drain(self, now: float) -> None:
+        if not self.busy:
+            self.watch(max(now, self._idle_since + DRAIN_IDLE))
+
+    def abort(self) -> None:
+        """End at once. Where an answer was under way its missing end is what the client has to see."""
+        self.closing = True
+        self.transport.abort()
+
+    # What the exchange calls
+
+    def watch(self, deadline: float) -> None:
+        self.deadline = deadline
+        if deadline < self.wake:
+            self.front.sweeper.schedule(self)
+
+    def block_upload(self, blocked: bool) -> None:
+        if blocked is not self._blocked:
+            self._blocked = blocked
+            self._set_reading()
+
+    def exchange_ended(self, exchange: Exchange) -> None:
+        """Its answer is written. The next request, or the end of the connection."""
+        self._current = None
+        now = monotonic()
+        if exchange.close:
+            self._close(now, linger=not exchange.whole or exchange.refusal is not None)
+            return
+        self._idle_since = now
+        if self._queue:
+            self._next(now)
+        else:
+            self._wait(now)
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclasses of what they stand for.
+        self.transport = transport = cast(asyncio.Transport, transport)
+        front = self.front
+        now = monotonic()
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+        if len(front.connections) >= front.max_connections:
+            front.table.own.series.done(_REJECTED, 503, 0.0, 0.0, 0, 0)
+            transport.write(error_answer(503, "too many connections", SIDECAR, close=True))
+            self._close(now, linger=True)
+        else:
+            self.watch(now + (DRAIN_IDLE if front.draining else front.table.timeouts.idle))
+        front.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.closing or self._final:
+            return
+        now = monotonic()
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            if not self._final:
+                self._feed_ignoring_upgrade(data[upgrade.args[0] :])
+        except HttpParserError as error:
+            if not self._final:
+                self._refuse(refusal_of(error))
+        incoming = self._incoming
+        if incoming is not None and not incoming.held:
+            self._enqueue(incoming)
+        current = self._current
+        if current is None:
+            if self._queue:
+                self._next(now)
+        elif not current.held:
+            current.pump()
+        if self._current is None:
+            if not self.closing:
+                self._wait(now)
+        elif self._queue:
+            self._set_reading()
+
+        if self._fed > self.front.table.limits.head_bytes and not self.closing and not self._final:
+            # No head that ends, or chunks that carry no data: extensions and trailers without an end.
+            self._refuse(Refusal(431, f"the head is longer than {self.front.table.limits.head_bytes} bytes"))
+            if self._current is None:
+                self._next(now)
+
+    def eof_received(self) -> None:
+        # A client that ends its side before the answer came is taken to have left, as Go's and nginx's servers do:
+        # its half-close can't be told from a full one, and a model should not compute for nobody.
+        if self.busy and not self.closing:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        self.front.connections.discard(self)
+        self.front.sweeper.forget(self)
+        self._queue.clear()
+        self._incoming = None
+        if self._current is not None:
+            self._current.cancel()
+            self._current = None
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        if self._current is not None:
+            self._current.pause_answer()
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self._current is not None:
+            self._current.resume_answer()
+        elif self._queue and not self.closing:
+            self._next(monotonic())
+
+    # Time
+
+    def expire(self, now: float) -> None:
+        if self.closing:
+            self.transport.abort()
+        elif self._current is not None:
+            self._current.expire(now)
+        elif self.busy:
+            self._refuse(Refusal(408, "the request did not come in time"))
+            self._next(now)
+        else:
+            self._close(now, linger=False)
+
+    # httptools' side: takes notes only; what follows from them is done after the feed
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        kind = KINDS[name]
+        if kind:
+            if self._incoming is not None:
+                return  # A trailer.
+            if kind == LENGTH:
+                self._length = int(value)
+            elif kind == HOST:
+                self._hosts += 1
+            elif kind != TYPE:
+                if self._special is None:
+                    self._special = Special()
+                if not self._special.note(kind, value):
+                    return
+        self._lines += (name, COLON, value, CRLF)
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        table = self.front.table
+        limits = table.limits
+        lines, self._lines = self._lines, []
+        url, self._url = self._url, b""
+        special, self._special = self._special, None
+        length, self._length = self._length, None
+        hosts, self._hosts = self._hosts, 0
+        self._incoming = exchange = Exchange(self, table, parser.get_method(), url, lines)
+        if self._fed > limits.head_bytes and head_size(lines) + len(url) > limits.head_bytes:
+            raise Refusal(431, f"the head is longer than {limits.head_bytes} bytes")
+        if len(self._queue) >= MAX_PIPELINED:
+            raise Refusal(503, f"more than {MAX_PIPELINED} requests sent ahead")
+        keep_alive = parser.should_keep_alive()
+        if not keep_alive or special is not None:
+            # Only these can be of another version than 1.1; asking for it costs as much as all the rest here.
+            version = parser.get_http_version()
+            if version not in ("1.1", "1.0"):
+                raise Refusal(505, "HTTP/1.1 and HTTP/1.0 are spoken here")
+            exchange.http10 = version == "1.0"
+            exchange.close = not keep_alive
+        if hosts > 1 or (hosts == 0 and not exchange.http10):
+            raise Refusal(400, "one Host header is needed")
+        if special is not None:
+            self._heed(special, exchange)
+        if exchange.length is not None:
+            exchange.length = length = length or 0
+            if length > limits.body_bytes:
+                raise Refusal(413, f"the body is longer than {limits.body_bytes} bytes")
+            exchange.held = length <= limits.replay_bytes
+        if exchange.method == b"CONNECT":
+            raise Refusal(501, "CONNECT: no tunnels here")
+
+    def on_body(self, data: bytes) -> None:
+        self._fed = 0
+        if self._incoming is not None:
+            self._incoming.take(data)
+
+    def on_message_complete(self) -> None:
+        exchange = self._incoming
+        self._fed = 0
+        if self._lines:
+            self._lines = []  # Trailers are dropped, as RFC 9110 6.5.1 allows.
+        if exchange is None or exchange.ignores_upgrade:
+            return
+        self._incoming = None
+        exchange.whole = True
+        self._final = exchange.close
+        self._enqueue(exchange)
+
+    # Inside
+
+    def _heed(self, special: Special, exchange: Exchange) -> None:
+        """What the uncommon headers ask for."""
+        if b"upgrade" in special.tokens and special.upgrade:
+            # Java's client offers h2c with every first request; an offer may be passed over (RFC 9110 7.8).
+            if special.upgrade != b"h2c":
+                raise Refusal(501, "upgrade: only HTTP/1.1 is spoken here")
+            exchange.ignores_upgrade = True
+        if special.chunked:
+            if exchange.http10:
+                raise Refusal(400, "HTTP/1.0 has no transfer-encoding")
+            exchange.length = None
+        exchange.expect = special.expect and not exchange.http10
+        if named := special.named():
+            exchange.lines = without(exchange.lines, named)
+
+    def _feed_ignoring_upgrade(self, rest: bytes) -> None:
+        """llhttp stops after a head that offers an upgrade and drops the body; another parser takes up there."""
+        exchange = self._incoming
+        if exchange is None:
+            return
+        exchange.ignores_upgrade = False
+        try:
+            self._parser = resumed_parser(self, exchange.length)
+            if rest:
+                self._fed = len(rest)
+                self._parser.feed_data(rest)
+        except HttpParserError as error:
+            self._refuse(refusal_of(error))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """No to the request being read, in its turn; nothing is read after it."""
+        exchange, self._incoming = self._incoming, None
+        self._final = True
+        if exchange is None:
+            exchange = Exchange(self, self.front.table, b"GET", b"", [])
+        exchange.close = True
+        exchange.refusal = refusal
+        if exchange is self._current:
+            exchange.refuse(refusal)
+        else:
+            self._enqueue(exchange)
+
+    def _enqueue(self, exchange: Exchange) -> None:
+        if not exchange.queued:
+            exchange.queued = True
+            self._queue.append(exchange)
+
+    def _next(self, now: float) -> None:
+        # Answers the client does not take are not added to: its next request waits until it reads.
+        if self._queue and not self.paused:
+            self._current = exchange = self._queue.popleft()
+            if not self._queue and not self._reading:
+                self._set_reading()
+            if exchange.expect:
+                self._invite(exchange)
+            exchange.start(now)
+
+    def _wait(self, now: float) -> None:
+        """Nothing to answer: for the rest of a request, or for the next one."""
+        incoming = self._incoming
+        timeouts = self.front.table.timeouts
+        if incoming is not None:
+            if incoming.expect:
+                self._invite(incoming)
+            self.watch(now + timeouts.idle)
+        elif self._fed:
+            # The head as a whole has this long, however it drips.
+            if self._idle_since:
+                self._idle_since = 0.0
+                self.watch(now + timeouts.idle)
+        else:
+            self.watch(now + timeouts.keepalive)
+        self._set_reading()
+
+    def _invite(self, exchange: Exchange) -> None:
+        """Answer `Expect: 100-continue` ourselves: a body has to be here before it can be sent twice."""
+        exchange.expect = False
+        if not exchange.whole and not exchange.size and exchange.refusal is None:
+            self.transport.write(_CONTINUE)
+
+    def _set_reading(self) -> None:
+        wanted = self.closing or not (self._blocked or self._queue)
+        if wanted is not self._reading:
+            self._reading = wanted
+            if wanted:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    def _close(self, now: float, *, linger: bool) -> None:
+        """End after what is written has been sent.
+
+        With bytes of the client unread a plain close would be a reset, which may destroy the answer on its way; so
+        the answer's end is sent and the rest thrown away for a while.
+        """
+        self.closing = True
+        self._queue.clear()
+        self._incoming = None
+        if linger and not self.transport.is_closing():
+            self.transport.write_eof()
+            self._set_reading()
+            self.watch(now + LINGER)
+        else:
+            self.transport.close()
+            self.watch(now + self.front.table.timeouts.idle)

@@ -1,0 +1,546 @@
+"""One request's life: the attempts to have it answered, and the answer's way back.
+
+The rule of the fallback: as long as not one byte of an answer is out and the request can be sent again, somebody
+else may answer. A connection that never opened has consumed nothing, so trying again is always right. One that broke
+or fell silent may have reached a model, so trying again takes a request that may be served twice (`idempotent`, or a
+method that is so by definition).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from time import monotonic, time
+from typing import TYPE_CHECKING, Final
+
+from ..contract import OUTCOMES
+from .endpoints import Endpoint
+from .errors import SIDECAR, UPSTREAM, Refusal, error_answer, status_line
+from .heads import CHUNKED, CLOSE, CRLF, KEEP_ALIVE, LAST_CHUNK, find, without
+from .upstream import Answer, UpstreamConnection
+
+if TYPE_CHECKING:
+    from ..telemetry import EpochCell
+    from .downstream import ClientConnection
+    from .table import Table, Target
+
+OK, CLIENT_ERROR, MODEL_ERROR, TIMEOUT, REJECTED, CANCELLED = range(len(OUTCOMES))
+
+#: The client left before its answer was whole; nginx's number for it.
+CLIENT_CLOSED: Final = 499
+#: Endpoints of one revision that are asked before another revision is.
+MAX_ENDPOINTS: Final = 3
+#: Bytes of a model's own error that are kept while the fallback is asked.
+KEPT_ERROR: Final = 65536
+#: Bytes up to which pieces are joined for one write; longer ones are not worth the copy.
+JOINED: Final = 65536
+#: What a local sidecar says when its model refused: nothing was consumed, so another pod may be asked.
+NEVER_OPENED: Final = b"refused"
+
+_SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
+_BODYLESS: Final = frozenset({204, 304})
+_STATUS_LINES: Final = {status: status_line(status) for status in range(200, 600)}
+
+
+class Failure(Enum):
+    """Why an attempt came to nothing.
+
+    Fields: reason of the retry, reason of the fallback, kind of connection error ("" for none), and what the client
+    gets if nobody else answers.
+    """
+
+    REFUSED = ("refused", "refused", "connect", 502, "the model refused the connection")
+    CONNECT_TIMEOUT = ("timeout", "timeout", "connect", 504, "connecting to the model took too long")
+    STALE = ("stale", "reset", "stale", 502, "the model closed the connection")
+    RESET = ("reset", "reset", "reset", 502, "the model broke the connection before it answered")
+    TIMEOUT = ("timeout", "timeout", "timeout", 504, "the model did not answer in time")
+    STATUS = ("status", "status", "", 502, "the model answered with an error")
+    NO_ENDPOINT = ("no_endpoint", "no_endpoint", "", 503, "no endpoint")
+
+    def __init__(self, retry: str, fallback: str, kind: str, status: int, message: str) -> None:
+        self.retry = retry
+        self.fallback = fallback
+        self.kind = kind
+        self.status = status
+        self.message = message
+
+
+#: The model has seen nothing of the request.
+_UNOPENED: Final = frozenset({Failure.REFUSED, Failure.CONNECT_TIMEOUT, Failure.NO_ENDPOINT})
+#: The revision as a whole is not to blame if another of its pods answers: pods go, idle connections end.
+_FORGIVEN: Final = _UNOPENED | {Failure.STALE}
+
+
+class Exchange:
+    """A request from the end of its head to the end of its answer.
+
+    Up to `limits.replay_bytes` the body is *held*: sent when it is whole, and kept to be sent again. A longer one is
+    streamed as soon as its head is read.
+    """
+
+    __slots__ = (
+        "_attempts", "_cell", "_chosen", "_chunked_out", "_code", "_connecting", "_copy", "_first_failure", "_head_out",
+        "_kept", "_length_out", "_sent", "_sent_at", "_started", "_target", "_tried", "_uploaded", "_upstream",
+        "_visited", "body", "client", "close", "ended", "expect", "held", "http10", "ignores_upgrade", "length",
+        "lines", "method", "queued", "refusal", "size", "table", "url", "whole",
+    )  # fmt: skip
+
+    def __init__(self, client: ClientConnection, table: Table, method: bytes, url: bytes, lines: list[bytes]) -> None:
+        self.client = client
+        self.table = table
+        self.method = method
+        self.url = url
+        self.lines = lines
+        #: Content-Length; None for a chunked body.
+        self.length: int | None = 0
+        self.http10 = False
+        self.expect = False
+        self.ignores_upgrade = False
+        #: This answer is the connection's last.
+        self.close = False
+        self.refusal: Refusal | None = None
+        self.queued = False
+        self.ended = False
+        # The body: `size` counts the bytes read so far, `whole` says that no more will come.
+        self.body: list[bytes] = []
+        self.size = 0
+        self.whole = False
+        self.held = True
+        #: Bytes of the body went upstream that are no longer in `body`.
+        self._sent = False
+        self._uploaded = False
+        # The attempts. `_target` is the revision asked now, `_chosen` the one that routing chose.
+        self._started = 0.0
+        self._target = self._chosen = table.own
+        self._cell: EpochCell | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._connecting: Endpoint | None = None
+        self._sent_at = 0.0
+        self._attempts = 0
+        self._tried: list[Endpoint] = []
+        self._visited: list[Target] = []
+        self._first_failure: Failure | None = None
+        self._kept: tuple[Answer, Target] | None = None
+        # The answer.
+        self._head_out = False
+        self._code = 0
+        self._chunked_out = False
+        self._length_out = 0
+        self._copy: list[bytes] | None = None
+
+    # What the client's connection calls
+
+    def start(self, now: float) -> None:
+        self._started = now
+        self._target.series.in_flight += 1
+        if self.refusal is not None:
+            self.refuse(self.refusal)
+            return
+        table = self.table
+        if table.waiting:
+            self._answer_error(503, "no routing file yet: try again soon", SIDECAR, REJECTED)
+            return
+        target, self._cell = table.route(self.lookup)
+        if target is not self._target:
+            self._move_to(target)
+        self._chosen = target
+        endpoint = target.pick(now, table.below)
+        if endpoint is None:
+            self._failed(Failure.NO_ENDPOINT, now)
+        else:
+            self._attempt(endpoint, now)
+
+    def lookup(self, name: bytes) -> bytes | None:
+        return find(self.lines, name)
+
+    def take(self, data: bytes) -> None:
+        """A piece of the request's body. Raises Refusal where it grows too long."""
+        self.body.append(data)
+        self.size += len(data)
+        limits = self.table.limits
+        if self.size > limits.body_bytes:
+            raise Refusal(413, f"the body is longer than {limits.body_bytes} bytes")
+        if self.size > limits.replay_bytes:
+            self.held = False
+
+    def pump(self) -> None:
+        """Send on what has come of a streamed body; the client is not read faster than upstream takes it."""
+        upstream = self._upstream
+        if self.held or self.ended:
+            return
+        if upstream is None:
+            self.client.block_upload(True)
+            return
+        body = self.body
+        if body:
+            self.body = []
+            self._sent = True
+            if self.length is None:
+                body = [b"%x\r\n" % sum(map(len, body)), *body, CRLF]
+            upstream.transport.writelines(body)
+        timeouts = self.table.timeouts
+        if self.whole and not self._uploaded:
+            self._uploaded = True
+            if self.length is None:
+                upstream.transport.write(LAST_CHUNK)
+        self.client.block_upload(upstream.paused)
+        self.client.watch(monotonic() + (timeouts.response if self.whole else timeouts.idle))
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Say no, before the request is sent or in the middle of its body."""
+        self._drop_upstream()
+        self.close = True
+        if self._head_out:
+            self._end(REJECTED, self._code)
+            self.client.abort()
+        else:
+            self._answer_error(refusal.status, str(refusal), SIDECAR, REJECTED)
+
+    def cancel(self) -> None:
+        """The client is gone: so is the reason for the model to go on."""
+        if not self.ended:
+            self._drop_upstream()
+            self._end(CANCELLED, CLIENT_CLOSED)
+
+    def pause_answer(self) -> None:
+        if self._upstream is not None:
+            self._upstream.transport.pause_reading()
+
+    def resume_answer(self) -> None:
+        if self._upstream is not None:
+            self._upstream.transport.resume_reading()
+            self.client.watch(monotonic() + self.table.timeouts.idle)
+
+    def expire(self, now: float) -> None:
+        """The deadline came: somebody was silent for too long."""
+        upstream = self._upstream
+        if upstream is None:
+            # Connecting has a time limit of its own.
+            self.client.watch(now + self.table.timeouts.connect)
+        elif self._head_out:
+            client_is_slow = self.client.paused
+            self._drop_upstream()
+            self._break(CANCELLED if client_is_slow else TIMEOUT)
+        elif not self.whole and not upstream.paused:
+            self.refuse(Refusal(408, "the request's body did not come in time"))
+        else:
+            self._drop_upstream()
+            self._failed(Failure.TIMEOUT, now)
+
+    # What endpoints and upstream connections call
+
+    def connected(self, connection: UpstreamConnection) -> None:
+        if self._connecting is None:
+            # The client left meanwhile; the next request may use what it paid for.
+            connection.endpoint.park(connection)
+            return
+        self._connecting = None
+        if connection.lost:
+            connection.endpoint.outstanding -= 1
+            self._failed(Failure.RESET, monotonic())
+        else:
+            self._send(connection, monotonic())
+
+    def refused(self, endpoint: Endpoint, *, timed_out: bool) -> None:
+        if self._connecting is not None:
+            self._connecting = None
+            endpoint.outstanding -= 1
+            self._failed(Failure.CONNECT_TIMEOUT if timed_out else Failure.REFUSED, monotonic())
+
+    def upstream_lost(self, connection: UpstreamConnection, *, clean: bool) -> None:
+        """The connection ended; `clean` says by an orderly end, which is how some answers end as well."""
+        answer = connection.answer
+        chunked = answer.special is not None and answer.special.chunked
+        if clean and answer.status and answer.length is None and not chunked:
+            answer.complete = True
+            self.answer_arrived(connection, answer, monotonic())
+            return
+        self._drop_upstream()
+        if self._head_out:
+            self._break(MODEL_ERROR)
+        else:
+            stale = connection.used and not connection.fed
+            self._failed(Failure.STALE if stale else Failure.RESET, monotonic())
+
+    def answer_arrived(self, connection: UpstreamConnection, answer: Answer, now: float) -> None:
+        """The answer's head, or more of its body, or its end: all there is goes to the client in one write."""
+        out: list[bytes] = []
+        if not self._head_out:
+            if answer.status in self.table.statuses and self._falls_back(connection, answer, now):
+                return
+            self._open_answer(answer, out)
+        client = self.client
+        self._pass_body(answer, out)
+        if self._length_out < JOINED:
+            client.transport.write(b"".join(out))
+        else:
+            client.transport.writelines(out)
+        if answer.complete:
+            self._upstream = None
+            if client.paused:
+                connection.transport.resume_reading()
+            connection.release(reusable=self.held or self._uploaded)
+            self._finish(answer, now)
+        else:
+            client.watch(now + self.table.timeouts.idle)
+
+    # Attempts
+
+    def _attempt(self, endpoint: Endpoint, now: float, *, fresh: bool = False) -> None:
+        self._attempts += 1
+        self._tried.append(endpoint)
+        endpoint.outstanding += 1
+        connection = None if fresh else endpoint.take()
+        if connection is not None:
+            self._send(connection, now)
+            return
+        self._connecting = endpoint
+        endpoint.connect(self, self.table.timeouts.connect)
+
+    def _send(self, connection: UpstreamConnection, now: float) -> None:
+        connection.begin(self)
+        self._upstream = connection
+        self._sent_at = now
+        self._target.series.last_routed = time()
+        head = [self.method, b" ", self.url, b" HTTP/1.1\r\n", *self.lines]
+        if self.http10 and find(self.lines, b"host") is None:
+            head.append(b"host: %s\r\n" % str(connection.endpoint).encode())
+        if self.length is None:
+            # A chunked body that was held has a length by now, which every server understands.
+            head.append(b"content-length: %d\r\n" % self.size if self.held else CHUNKED)
+        head.append(CRLF)
+        if self.held:
+            head += self.body
+            if self.size < JOINED:
+                connection.transport.write(b"".join(head))
+            else:
+                connection.transport.writelines(head)
+            self.client.watch(now + self.table.timeouts.response)
+        else:
+            connection.transport.write(b"".join(head))
+            self.pump()
+
+    def _failed(self, failure: Failure, now: float) -> None:
+        """An attempt came to nothing: somebody else of the revision, another revision, or an error."""
+        table = self.table
+        if failure.kind:
+            table.telemetry.connection_error(self._target.name, failure.kind)
+        if failure not in _FORGIVEN:
+            self._charge()
+        if self._first_failure is None and self._target is self._chosen:
+            self._first_failure = failure
+        if self._may_be_sent_again(failure):
+            endpoint = self._another_endpoint(failure, now)
+            if endpoint is not None:
+                table.telemetry.retry(self._target.name, failure.retry)
+                self._attempt(endpoint, now, fresh=True)
+                return
+            self._visited.append(self._target)
+            other = self._another_revision(now)
+            if other is not None:
+                target, endpoint = other
+                if target is not self._chosen:
+                    self._charge()
+                self._move_to(target)
+                self._attempt(endpoint, now)
+                return
+        self._charge()
+        self._give_up(failure)
+
+    def _may_be_sent_again(self, failure: Failure) -> bool:
+        if self._sent:
+            return False
+        if failure in _UNOPENED or failure is Failure.STATUS:
+            return True
+        return self.table.idempotent or self.method in _SAFE
+
+    def _another_endpoint(self, failure: Failure, now: float) -> Endpoint | None:
+        if failure is Failure.STALE:
+            return self._tried[-1]
+        limit = 2 if failure is Failure.RESET else MAX_ENDPOINTS if failure in _UNOPENED else 0
+        if self._attempts >= limit:
+            return None
+        return self._target.pick(now, self.table.below, self._tried)
+
+    def _another_revision(self, now: float) -> tuple[Target, Endpoint] | None:
+        table = self.table
+        chain = [target for name in table.chain if (target := table.targets[name]) not in self._visited]
+        for target in chain:
+            endpoint = target.pick(now, table.below, self._tried)
+            if endpoint is not None:
+                return target, endpoint
+        # Nobody is known to be well. An endpoint left out for having refused may be back, and there is no other hope.
+        for target in chain if self._tried else [self._chosen, *chain]:
+            endpoint = target.any(self._tried)
+            if endpoint is not None:
+                return target, endpoint
+        return None
+
+    def _falls_back(self, connection: UpstreamConnection, answer: Answer, now: float) -> bool:
+        """Whether an answer with a status of the fallback is withheld, for now or for good."""
+        unopened = answer.special is not None and answer.special.reason == NEVER_OPENED
+        if not self._may_be_sent_again(Failure.STATUS) or self._another_answer(unopened, now) is None:
+            return False
+        if not answer.complete and sum(map(len, answer.body)) < KEPT_ERROR:
+            return True
+        self._upstream = None
+        if answer.complete:
+            connection.release(reusable=self.held)
+            if self._kept is None and not unopened:
+                self._kept = (answer, self._target)
+        else:
+            connection.drop()
+        if unopened:
+            connection.endpoint.leave_out(now)
+        self._failed(Failure.REFUSED if unopened else Failure.STATUS, now)
+        return True
+
+    def _another_answer(self, unopened: bool, now: float) -> object | None:
+        if unopened and (endpoint := self._another_endpoint(Failure.REFUSED, now)):
+            return endpoint
+        self._visited.append(self._target)
+        other = self._another_revision(now)
+        self._visited.pop()
+        return other
+
+    def _give_up(self, failure: Failure) -> None:
+        if self._kept is None:
+            if self._target is not self._chosen:
+                self._move_to(self._chosen)
+            outcome = TIMEOUT if failure.status == 504 else MODEL_ERROR
+            reason = NEVER_OPENED if failure in _UNOPENED else failure.retry.encode()
+            message = f"{self._chosen.name}: {failure.message}"
+            self._answer_error(failure.status, message, UPSTREAM, outcome, b"coalmine-reason: %s\r\n" % reason)
+            return
+        # The model's own words say more than ours would.
+        answer, target = self._kept
+        if target is not self._target:
+            self._move_to(target)
+        out: list[bytes] = []
+        self._open_answer(answer, out)
+        self._pass_body(answer, out)
+        self.client.transport.write(b"".join(out))
+        self._finish(answer, monotonic())
+
+    def _move_to(self, target: Target) -> None:
+        self._target.series.in_flight -= 1
+        target.series.in_flight += 1
+        self._target = target
+        self._attempts = 0
+
+    def _drop_upstream(self) -> None:
+        if self._upstream is not None:
+            self._upstream.drop()
+            self._upstream = None
+        if self._connecting is not None:
+            self._connecting.outstanding -= 1
+            self._connecting = None
+
+    def _charge(self) -> None:
+        """The revision chosen failed this request, whoever answers it; once."""
+        if self._cell is not None:
+            self._cell.failed()
+            self._cell = None
+
+    # The answer
+
+    def _open_answer(self, answer: Answer, out: list[bytes]) -> None:
+        client = self.client
+        front = client.front
+        target = self._target
+        status = answer.status
+        lines = answer.lines
+        if not self.whole or front.draining:
+            self.close = True
+        if self.method == b"HEAD" or status in _BODYLESS:
+            if status == 204:
+                lines = without(lines, {b"content-length"})
+        elif answer.length is None:
+            if self.http10:
+                self.close = True
+            else:
+                self._chunked_out = True
+        out.append(_STATUS_LINES.get(status) or status_line(status))
+        out += lines
+        if front.announces:
+            out.append(target.line)
+        if self._chunked_out:
+            out.append(CHUNKED)
+        if self.close:
+            out.append(CLOSE)
+        elif self.http10:
+            out.append(KEEP_ALIVE)
+        out.append(CRLF)
+        self._head_out = True
+        self._code = status
+        if target is not self._chosen and self._first_failure is not None:
+            self.table.telemetry.fallback(self._chosen.name, target.name, self._first_failure.fallback)
+        if status == 200 and front.observer is not None:
+            if answer.special is not None and answer.special.coded:
+                front.observer.skip(target.series, "encoding")
+            else:
+                self._copy = []
+
+    def _pass_body(self, answer: Answer, out: list[bytes]) -> None:
+        body = answer.body
+        if body:
+            answer.body = []
+            size = len(body[0]) if len(body) == 1 else sum(map(len, body))
+            self._length_out += size
+            if self._copy is not None:
+                self._copy += body
+                if self._length_out > self.table.limits.observe_bytes:
+                    self._copy = None
+                    if self.client.front.observer is not None:
+                        self.client.front.observer.skip(self._target.series, "size")
+            if self._chunked_out:
+                out.append(b"%x\r\n" % size)
+                out += body
+                out.append(CRLF)
+            else:
+                out += body
+        if answer.complete and self._chunked_out:
+            out.append(LAST_CHUNK)
+
+    def _finish(self, answer: Answer, now: float) -> None:
+        """The whole answer is written; it came whole at `now`."""
+        status = answer.status
+        series = self._target.series
+        observer = self.client.front.observer
+        if self._copy is not None and observer is not None:
+            copy = self._copy
+            json_length = answer.special.json_length if answer.special is not None else None
+            body = copy[0] if len(copy) == 1 else b"".join(copy)
+            observer.offer(series, self._cell, self.url, answer.content_type, json_length, body)
+        duration = monotonic() - self._started
+        if self._cell is not None:
+            if status < 500:
+                self._cell.answered(status, duration)
+            else:
+                self._cell.failed()
+        outcome = OK if status < 400 else CLIENT_ERROR if status < 500 else MODEL_ERROR
+        series.done(outcome, status, duration, now - self._sent_at, self.size, self._length_out)
+        series.in_flight -= 1
+        self.ended = True
+        self.client.exchange_ended(self)
+
+    def _answer_error(self, status: int, message: str, blame: bytes, outcome: int, extra: bytes = b"") -> None:
+        client = self.client
+        if not self.whole or client.front.draining:
+            self.close = True
+        bodyless = self.method == b"HEAD"
+        client.transport.write(error_answer(status, message, blame, close=self.close, bodyless=bodyless, extra=extra))
+        self._end(outcome, status)
+        client.exchange_ended(self)
+
+    def _break(self, outcome: int) -> None:
+        """The answer can't be finished; its missing end tells the client so."""
+        self._charge()
+        self._end(outcome, self._code)
+        self.client.abort()
+
+    def _end(self, outcome: int, code: int) -> None:
+        now = monotonic()
+        upstream = now - self._sent_at if self._sent_at else 0.0
+        self._target.series.done(outcome, code, now - self._started, upstream, self.size, self._length_out)
+        self._target.series.in_flight -= 1
+        self.ended = True

@@ -1,0 +1,76 @@
+"""A listening role of the sidecar and the connections it has accepted."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Final, Protocol
+
+from ..telemetry import EpochCell, Series
+from .downstream import ClientConnection
+from .sweeper import Sweeper
+from .table import Table
+
+MAX_CONNECTIONS: Final = 10_000
+
+
+class AnswerObserver(Protocol):
+    """Who reads the answers after they were sent: observe.Observer."""
+
+    def offer(
+        self,
+        series: Series,
+        cell: EpochCell | None,
+        path: bytes,
+        content_type: bytes,
+        json_length: int | None,
+        body: bytes,
+    ) -> None: ...
+
+    def skip(self, series: Series, reason: str) -> None: ...
+
+
+class Front:
+    """`ingress` routes, announces who answered and lets answers be observed; `local` serves this pod's model alone.
+
+    `table` is replaced when the routing file changes; each request keeps the one it met.
+    """
+
+    __slots__ = ("announces", "connections", "draining", "max_connections", "observer", "sweeper", "table")
+
+    def __init__(
+        self,
+        table: Table,
+        sweeper: Sweeper,
+        *,
+        announces: bool,
+        observer: AnswerObserver | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        self.table = table
+        self.sweeper = sweeper
+        self.announces = announces
+        self.observer = observer
+        self.max_connections = max_connections
+        self.connections: set[ClientConnection] = set()
+        self.draining = False
+
+    def accept(self) -> ClientConnection:
+        """The protocol factory of the role's listening socket."""
+        return ClientConnection(self)
+
+    @property
+    def busy(self) -> int:
+        """Connections that have something to be answered."""
+        return sum(connection.busy for connection in self.connections)
+
+    def drain(self) -> None:
+        """From now on every answer is its connection's last, and idle connections end."""
+        self.draining = True
+        now = monotonic()
+        for connection in tuple(self.connections):
+            connection.drain(now)
+
+    def abort(self) -> None:
+        """End every connection at once."""
+        for connection in tuple(self.connections):
+            connection.abort()

@@ -1,0 +1,137 @@
+"""Rules for HTTP/1.1 heads: what is passed on, what is dropped, what is refused. Pure; llhttp has done the syntax.
+
+llhttp, strict as it is used in here, already refuses Content-Length beside Transfer-Encoding, a second
+Content-Length, folded lines, bare line feeds and control characters. What is left are the rules of meaning.
+
+Headers travel as a flat list `[name, b": ", value, b"\\r\\n", ...]`: one join makes the new head.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .errors import Refusal
+
+COLON: Final = b": "
+CRLF: Final = b"\r\n"
+CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+CLOSE: Final = b"connection: close\r\n"
+KEEP_ALIVE: Final = b"connection: keep-alive\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+# What a header is to the relay. PLAIN ones pass as they came.
+PLAIN: Final = 0
+LENGTH: Final = 1
+HOST: Final = 2
+TYPE: Final = 3  # Content-Type
+CONNECTION: Final = 4
+ENCODING: Final = 5  # Transfer-Encoding
+EXPECT: Final = 6
+UPGRADE: Final = 7
+CODED: Final = 8  # Content-Encoding
+JSON_LENGTH: Final = 9  # Inference-Header-Content-Length
+REASON: Final = 10  # coalmine-reason
+HOP: Final = 11  # Meant for the next hop only, or a name only the relay writes.
+
+_KINDS: Final = {
+    b"content-length": LENGTH,
+    b"host": HOST,
+    b"content-type": TYPE,
+    b"connection": CONNECTION,
+    b"transfer-encoding": ENCODING,
+    b"expect": EXPECT,
+    b"upgrade": UPGRADE,
+    b"content-encoding": CODED,
+    b"inference-header-content-length": JSON_LENGTH,
+    b"coalmine-reason": REASON,
+    b"coalmine-revision": HOP,
+    b"http2-settings": HOP,
+    b"keep-alive": HOP,
+    b"proxy-authenticate": HOP,
+    b"proxy-authorization": HOP,
+    b"proxy-connection": HOP,
+    b"te": HOP,
+    b"trailer": HOP,
+}
+#: A Connection header may not name these: they are not the last hop's to take away.
+_NEVER_NAMED: Final = frozenset({b"host", b"content-length", b"content-type", b"close", b"keep-alive"})
+
+
+class Kinds(dict[bytes, int]):
+    """Header name as spelt -> kind. Remembers spellings so that the common case is one lookup; bounded."""
+
+    LIMIT: Final = 4096
+
+    def __missing__(self, name: bytes) -> int:
+        kind = _KINDS.get(name.lower(), PLAIN)
+        if len(self) < self.LIMIT and len(name) <= 64:
+            self[name] = kind
+        return kind
+
+
+KINDS: Final = Kinds()
+
+
+class Special:
+    """Headers of one message that mean something to the relay beyond its length; made only where there are such."""
+
+    __slots__ = ("chunked", "coded", "expect", "json_length", "reason", "tokens", "upgrade")
+
+    def __init__(self) -> None:
+        self.tokens: set[bytes] = set()
+        self.chunked = False
+        self.expect = False
+        self.upgrade = b""
+        self.coded = False
+        self.json_length: int | None = None
+        self.reason = b""
+
+    def note(self, kind: int, value: bytes) -> bool:
+        """Take in one header; whether it is passed on. Raises Refusal for codings and expectations not known here."""
+        value = value.strip(b" \t")
+        if kind == CONNECTION:
+            self.tokens.update(token.strip(b" \t") for token in value.lower().split(b","))
+        elif kind == ENCODING:
+            if self.chunked or value.lower() != b"chunked":
+                raise Refusal(501, "transfer-encoding: only chunked is known here")
+            self.chunked = True
+        elif kind == EXPECT:
+            if value.lower() != b"100-continue":
+                raise Refusal(417, "expect: only 100-continue is known here")
+            self.expect = True
+        elif kind == UPGRADE:
+            self.upgrade = value.lower()
+        elif kind == CODED:
+            self.coded = value.lower() not in (b"", b"identity")
+            return True
+        elif kind == JSON_LENGTH:
+            self.json_length = int(value) if value.isdigit() and len(value) < 12 else None
+            return True
+        elif kind == REASON:
+            self.reason = value
+        return False
+
+    def named(self) -> set[bytes]:
+        """The headers that a Connection header declares to be for the last hop only."""
+        return self.tokens - _NEVER_NAMED
+
+
+def head_size(lines: list[bytes]) -> int:
+    return sum(map(len, lines))
+
+
+def find(lines: list[bytes], name: bytes) -> bytes | None:
+    """The value of the first header of this lower-case name."""
+    for at in range(0, len(lines), 4):
+        if lines[at].lower() == name:
+            return lines[at + 2]
+    return None
+
+
+def without(lines: list[bytes], names: set[bytes]) -> list[bytes]:
+    """The lines but those of these lower-case names."""
+    kept: list[bytes] = []
+    for at in range(0, len(lines), 4):
+        if lines[at].lower() not in names:
+            kept += lines[at : at + 4]
+    return kept

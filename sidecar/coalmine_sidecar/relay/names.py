@@ -1,0 +1,79 @@
+"""Endpoints that are DNS names: a headless Service's name stands for the pods behind it now."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable, Iterable
+from typing import Final
+
+#: Seconds between two looks. Cluster DNS has a TTL of 5 s on headless records (CoreDNS's default), and getaddrinfo
+#: does not tell a TTL.
+REFRESH: Final = 5.0
+#: While a name has not resolved yet.
+RETRY: Final = 0.5
+MAX_ADDRESSES: Final = 1000
+
+log = logging.getLogger(__name__)
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port`. Raises ValueError with one clear line."""
+    host, _, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError(f"{text!r} is no host:port")
+    return host, int(port)
+
+
+def is_literal(host: str) -> bool:
+    """Whether a host is an IP address and not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class Names:
+    """What names stand for. An answer holds until the next one; a name server that is away changes nothing."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._known: dict[str, tuple[str, ...]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def addresses(self, host: str) -> tuple[str, ...]:
+        """IP addresses of a host: itself if it is one, nothing while a name has not resolved yet."""
+        return (host,) if is_literal(host) else self._known.get(host, ())
+
+    def follow(self, hosts: Iterable[str]) -> None:
+        """Keep up with these names and with no others."""
+        wanted = {host for host in hosts if not is_literal(host)}
+        for host in self._tasks.keys() - wanted:
+            self._tasks.pop(host).cancel()
+            self._known.pop(host, None)
+        for host in wanted - self._tasks.keys():
+            self._tasks[host] = asyncio.get_running_loop().create_task(self._keep_up(host))
+
+    def stop(self) -> None:
+        self.follow(())
+
+    async def _keep_up(self, host: str) -> None:
+        failed = False
+        while True:
+            try:
+                found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError) as error:
+                if not failed:
+                    log.warning("endpoint %s does not resolve: %s", host, error)
+                failed = True
+            else:
+                failed = False
+                addresses = tuple(sorted({str(entry[4][0]) for entry in found})[:MAX_ADDRESSES])
+                if addresses != self._known.get(host):
+                    self._known[host] = addresses
+                    self._changed()
+            await asyncio.sleep(REFRESH if host in self._known else RETRY)

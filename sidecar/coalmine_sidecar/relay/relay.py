@@ -1,0 +1,125 @@
+"""The relay as a whole: both fronts, and what they share. Takes over a new routing file without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable
+
+from ..contract import RevisionRoute, Routing, RoutingError
+from ..routing import Chooser
+from ..telemetry import Telemetry
+from .endpoints import Book, Endpoint
+from .front import MAX_CONNECTIONS, AnswerObserver, Front
+from .names import Names, split_address
+from .sweeper import Sweeper
+from .table import Table, Target
+
+log = logging.getLogger(__name__)
+
+
+class Relay:
+    """`model`: host and port of the pod's own model. `revision`: the pod's own, which may not be in the file (yet)."""
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        observer: AnswerObserver,
+        *,
+        revision: str,
+        model: tuple[str, int],
+        rng: random.Random | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        self.telemetry = telemetry
+        self.revision = revision
+        # Not for secrets: shares of traffic only must not be foreseeable by habit.
+        self._rng = rng or random.Random()  # noqa: S311
+        self._sweeper = Sweeper(asyncio.get_running_loop())
+        self._book = Book(self._sweeper)
+        self._names = Names(self._resolve)
+        self._model = Endpoint(*model, self._sweeper)
+        self._chooser: Chooser | None = None
+        #: Own addresses of the local role: asking there for another pod would be asking oneself.
+        self.own_addresses: frozenset[tuple[str, int]] = frozenset()
+        #: The lists that tables hold, with the addresses in the file they are made of.
+        self._pods: dict[str, tuple[list[Endpoint], tuple[tuple[str, int], ...]]] = {}
+        self.routing: Routing | None = None
+        self.local = Front(self._local_table(None), self._sweeper, announces=False, max_connections=max_connections)
+        self.ingress = Front(
+            Table(telemetry, self._below, self._own("ingress"), waiting=True),
+            self._sweeper,
+            announces=True,
+            observer=observer,
+            max_connections=max_connections,
+        )
+
+    def use(self, routing: Routing) -> None:
+        """Put a routing file in force. Raises RoutingError if an endpoint is no host:port; then nothing changed."""
+        try:
+            addresses = {route.name: tuple(map(split_address, route.endpoints)) for route in routing.revisions}
+        except ValueError as error:
+            raise RoutingError(f"routing file: revisions: endpoints: {error}") from None
+        self.telemetry.configure(routing)
+        self.routing = routing
+        self._model.keepalive = routing.timeouts.upstream_keepalive
+        self._book.keepalive = routing.timeouts.upstream_keepalive
+        self._names.follow({host for pods in addresses.values() for host, _ in pods})
+        self._pods = {name: ([], pods) for name, pods in addresses.items()}
+        self._resolve()
+        self._chooser = Chooser(routing, self._rng, self._chooser)
+        targets = {route.name: self._target(route) for route in routing.revisions}
+        self.ingress.table = Table(
+            self.telemetry,
+            self._below,
+            targets.get(self.revision) or self._own("ingress"),
+            targets=targets,
+            chooser=self._chooser,
+            routing=routing,
+        )
+        self.local.table = self._local_table(routing)
+        log.info("routing generation %d: %s", routing.generation, _shares(routing))
+
+    def close(self) -> None:
+        """End every connection and every timer."""
+        self.ingress.abort()
+        self.local.abort()
+        self._names.stop()
+        self._book.close()
+        self._model.close()
+        self._sweeper.stop()
+
+    def _below(self, bound: int) -> int:
+        return int(self._rng.random() * bound)
+
+    def _own(self, role: str) -> Target:
+        """The own revision as it is without a word about it in the file."""
+        series = self.telemetry.series(self.revision, "local" if role == "local" else "ingress")
+        return Target(self.revision, series, None, model=self._model, endpoints=())
+
+    def _local_table(self, routing: Routing | None) -> Table:
+        return Table(self.telemetry, self._below, self._own("local"), routing=routing)
+
+    def _target(self, route: RevisionRoute) -> Target:
+        return Target(
+            route.name,
+            self.telemetry.series(route.name, "ingress"),
+            self.telemetry.epoch(route.name),
+            model=self._model if route.name == self.revision else None,
+            endpoints=self._pods[route.name][0],
+        )
+
+    def _resolve(self) -> None:
+        """Fill the lists of endpoints from what the names stand for now; the tables in force see it at once."""
+        for endpoints, pods in self._pods.values():
+            endpoints[:] = self._endpoints(pods)
+        self._book.keep_only(endpoint for endpoints, _ in self._pods.values() for endpoint in endpoints)
+
+    def _endpoints(self, pods: Iterable[tuple[str, int]]) -> list[Endpoint]:
+        found = {(address, port): None for host, port in pods for address in self._names.addresses(host)}
+        return [self._book.get(*address) for address in found if address not in self.own_addresses]
+
+
+def _shares(routing: Routing) -> str:
+    return ", ".join(f"{r.version or r.name} {r.weight} %" for r in routing.revisions)

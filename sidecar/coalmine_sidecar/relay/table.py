@@ -1,0 +1,104 @@
+"""A routing file made ready for the hot path: every name a request may need looked up once, when the file is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..contract import REASONS, Limits, Routing, Timeouts
+from ..routing import WEIGHT, Chooser, Lookup
+from ..telemetry import EpochCell, Series, Telemetry
+from .endpoints import Below, Endpoint, pick
+
+LOCAL = REASONS.index("local")
+
+
+class Target:
+    """A revision as requests see it. `model` is set for the pod's own revision: over loopback, before any other."""
+
+    __slots__ = ("cell", "endpoints", "line", "model", "name", "series")
+
+    def __init__(
+        self,
+        name: str,
+        series: Series,
+        cell: EpochCell | None,
+        *,
+        model: Endpoint | None,
+        endpoints: Sequence[Endpoint],
+    ) -> None:
+        self.name = name
+        self.series = series
+        self.cell = cell
+        self.model = model
+        #: The pods of the revision; what resolves names may change this list while the table stands.
+        self.endpoints = endpoints
+        #: Tells a client who answered; the local role leaves that to the ingress.
+        self.line = b"coalmine-revision: %s\r\n" % name.encode()
+
+    def pick(self, now: float, below: Below, tried: Iterable[Endpoint] = ()) -> Endpoint | None:
+        """An endpoint that is not left out for now; None if there is none."""
+        model = self.model
+        if model is not None and model.shut_until <= now and model not in tried:
+            return model
+        return pick(self.endpoints, now, below, tried)
+
+    def any(self, tried: Iterable[Endpoint] = ()) -> Endpoint | None:
+        """The endpoint that is back soonest, open or not: for requests nobody else could answer."""
+        every = [self.model, *self.endpoints] if self.model is not None else self.endpoints
+        return min((e for e in every if e not in tried), key=lambda e: e.shut_until, default=None)
+
+
+class Table:
+    """One routing file in force. Requests keep the table they began with."""
+
+    __slots__ = (
+        "_draw", "below", "chain", "chooser", "idempotent", "limits", "own", "statuses", "targets", "telemetry",
+        "timeouts", "waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        below: Below,
+        own: Target,
+        *,
+        targets: dict[str, Target] | None = None,
+        chooser: Chooser | None = None,
+        routing: Routing | None = None,
+        waiting: bool = False,
+    ) -> None:
+        """Without a chooser every request is for `own`: the local role. `waiting`: for the first routing file."""
+        self.waiting = waiting
+        self.telemetry = telemetry
+        self.below = below
+        self.own = own
+        self.targets = targets if targets is not None else {own.name: own}
+        self.chooser = chooser
+        self._draw = chooser.draw if chooser is not None and chooser.by_weight_only else None
+        self.limits = routing.limits if routing else Limits()
+        self.timeouts = routing.timeouts if routing else Timeouts()
+        self.idempotent = routing.idempotent if routing else True
+        relays = routing is not None and chooser is not None
+        self.chain = routing.fallback.chain if routing and relays else ()
+        self.statuses = frozenset(routing.fallback.status_codes) if routing and relays else frozenset()
+
+    def route(self, lookup: Lookup) -> tuple[Target, EpochCell | None]:
+        """The revision of a request, and the cell it is charged to if chance chose it."""
+        if self._draw is not None:
+            name, reason = self._draw(), WEIGHT
+        elif self.chooser is not None:
+            name, reason = self.chooser.choose(lookup, self._reachable)
+        else:
+            self.telemetry.decision(self.own.name, LOCAL)
+            return self.own, None
+        self.telemetry.decision(name, reason)
+        target = self.targets[name]
+        return target, target.cell if reason <= DRAWN else None
+
+    def _reachable(self, name: str) -> bool:
+        target = self.targets[name]
+        return target.model is not None or bool(target.endpoints)
+
+
+#: The reasons up to this one are drawn at random or as good as (contract.REASONS).
+DRAWN = REASONS.index("affinity")

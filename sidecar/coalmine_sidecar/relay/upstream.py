@@ -1,0 +1,200 @@
+"""A connection to a model, or to the sidecar of another pod: one request at a time, used again while it lives."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, Final, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from .errors import Refusal, refusal_of
+from .heads import COLON, CRLF, KINDS, LENGTH, TYPE, Special, head_size, without
+from .sweeper import NEVER, Timed
+
+if TYPE_CHECKING:
+    from .endpoints import Endpoint
+    from .exchange import Exchange
+
+#: Bytes of an answer's head, and of whatever a chunked body carries beside its data.
+HEAD_LIMIT: Final = 65536
+#: Bytes waiting in a socket's write buffer before its other side is told to stop.
+HIGH_WATER: Final = 262144
+
+
+class Answer:
+    """One answer as it arrives. `body` holds what came and was not yet taken; `length` None: until EOF or chunked."""
+
+    __slots__ = ("body", "complete", "content_type", "length", "lines", "special", "status")
+
+    def __init__(self) -> None:
+        #: 0 until the head is whole.
+        self.status = 0
+        self.lines: list[bytes] = []
+        self.body: list[bytes] = []
+        self.length: int | None = None
+        self.content_type = b""
+        self.special: Special | None = None
+        self.complete = False
+
+
+class UpstreamConnection(Timed, asyncio.Protocol):
+    __slots__ = (
+        "_dirty", "_keep", "_lines", "_parser", "answer", "endpoint", "exchange", "fed", "lost", "paused",
+        "transport", "used",
+    )  # fmt: skip
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__()
+        self.endpoint = endpoint
+        self.transport: asyncio.Transport
+        self.exchange: Exchange | None = None
+        self.answer = Answer()
+        #: Requests answered on this connection; the first one can't have met a stale connection.
+        self.used = 0
+        #: The peer does not take more bytes for now.
+        self.paused = False
+        self.lost = False
+        self._parser = HttpResponseParser(self)
+        self._lines = self.answer.lines
+        #: Bytes read since the request was sent or since a body last made progress.
+        self.fed = 0
+        self._keep = False
+        self._dirty = False
+
+    # The exchange's side
+
+    def begin(self, exchange: Exchange) -> None:
+        """Take on a request; the caller writes it to `transport`."""
+        self.exchange = exchange
+        self.answer = answer = Answer()
+        self._lines = answer.lines
+        self.fed = 0
+        self.deadline = NEVER
+
+    def release(self, *, reusable: bool) -> None:
+        """Give the connection back after an answer; where it can't be used again it is closed."""
+        self.exchange = None
+        self.used += 1
+        self.endpoint.outstanding -= 1
+        if reusable and self._keep and not self._dirty and not self.lost and not self.paused:
+            self.endpoint.park(self)
+        else:
+            self.transport.abort()
+
+    def drop(self) -> None:
+        """Give up a request under way: the server learns of it by the end of its connection."""
+        self.exchange = None
+        self.endpoint.outstanding -= 1
+        if not self.lost:
+            self.transport.abort()
+
+    def expire(self, now: float) -> None:
+        """Idle for too long. While a request is under way its client's connection keeps the time."""
+        if self.exchange is None:
+            self.endpoint.unpark(self)
+            self.transport.close()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclasses of what they stand for.
+        self.transport = transport = cast(asyncio.Transport, transport)
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            # Bytes nobody asked for: whose answer would they be?
+            self.transport.abort()
+            return
+        self.fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            refusal_of(error)
+            exchange.upstream_lost(self, clean=False)
+            return
+        except HttpParserUpgrade:
+            exchange.upstream_lost(self, clean=False)
+            return
+        answer = self.answer
+        if self.fed > HEAD_LIMIT and not answer.complete:
+            exchange.upstream_lost(self, clean=False)
+        elif answer.status:
+            exchange.answer_arrived(self, answer, monotonic())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.endpoint.sweeper.forget(self)
+        if self.exchange is not None:
+            self.exchange.upstream_lost(self, clean=exc is None)
+        else:
+            self.endpoint.unpark(self)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self.exchange is not None:
+            self.exchange.pump()
+
+    # httptools' side
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        kind = KINDS[name]
+        if not kind:
+            self._lines += (name, COLON, value, CRLF)
+        elif not self.answer.status:
+            answer = self.answer
+            if kind == LENGTH:
+                answer.length = int(value)
+            elif kind == TYPE:
+                answer.content_type = value
+            else:
+                if answer.special is None:
+                    answer.special = Special()
+                if not answer.special.note(kind, value):
+                    return
+            self._lines += (name, COLON, value, CRLF)
+
+    def on_headers_complete(self) -> None:
+        answer = self.answer
+        if answer.complete:
+            self._dirty = True
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            # The 100 that a client waits for is the relay's own; other interim answers are hints it can do without.
+            self.answer = Answer()
+            self._lines = self.answer.lines
+            return
+        if self.fed > HEAD_LIMIT and head_size(self._lines) > HEAD_LIMIT:
+            raise Refusal(502, "the answer's head is too long")
+        answer.lines = self._lines
+        # Trailers go here and nowhere on, as RFC 9110 6.5.1 allows.
+        self._lines = []
+        answer.status = status
+        special = answer.special
+        if special is not None and (named := special.named()):
+            answer.lines = without(answer.lines, named)
+        if self.exchange is not None and self.exchange.method == b"HEAD":
+            answer.complete = True
+            self._keep = self._parser.should_keep_alive()
+            # llhttp can't be told that no body follows; a parser that has not read a head does not wait for one.
+            self._parser = HttpResponseParser(self)
+
+    def on_body(self, data: bytes) -> None:
+        answer = self.answer
+        if answer.complete:
+            self._dirty = True
+            return
+        self.fed = 0
+        answer.body.append(data)
+
+    def on_message_complete(self) -> None:
+        answer = self.answer
+        if answer.status and not answer.complete:
+            answer.complete = True
+            self._keep = self._parser.should_keep_alive()

@@ -1,0 +1,140 @@
+"""The sidecar as a process: its sockets, its start, and an end that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from contextlib import ExitStack
+from time import monotonic
+from typing import Final
+
+import psutil
+from aiohttp import web
+
+from .admin import make_app
+from .contract import RoutingError
+from .observe.observer import Observer
+from .observe.resources import ResourceReader
+from .relay.front import Front
+from .relay.relay import Relay
+from .relay.watcher import RoutingFile
+from .settings import Listen, Settings, open_socket
+from .telemetry import Telemetry
+
+#: Seconds a listening socket stays open when the end has come: connections in its queue are accepted, not reset.
+ACCEPT_QUEUED: Final = 0.05
+POLL: Final = 0.02
+
+log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The sidecar can't start; the message is one line that says what to change."""
+
+
+async def serve(settings: Settings) -> int:
+    """Run until a SIGTERM or SIGINT has been served to its end; the process's exit status. Raises StartError."""
+    with ExitStack() as stack:
+        loop = asyncio.get_running_loop()
+        signals = _Signals(loop)
+        admin_socket = stack.enter_context(_open("admin", settings.admin))
+        local_socket = stack.enter_context(_open("local", settings.local))
+        ingress_socket = stack.enter_context(_open("ingress", settings.ingress))
+
+        telemetry = Telemetry(pod=settings.pod, revision=settings.revision)
+        relay = Relay(
+            telemetry,
+            Observer(telemetry, schedule=loop.call_soon),
+            revision=settings.revision,
+            model=settings.model,
+            max_connections=settings.max_connections,
+        )
+        stack.callback(relay.close)
+        relay.own_addresses = _addresses(local_socket)
+        routing = RoutingFile(settings.routing, relay.use, telemetry.reload_failed)
+        try:
+            if not routing.read_first():
+                log.warning("waiting for the routing file %s", settings.routing)
+        except RoutingError as error:
+            raise StartError(str(error)) from None
+        routing.watch(loop)
+        stack.callback(routing.stop)
+
+        resources = ResourceReader(
+            settings.model_pid_file, memory_limit_bytes=settings.memory_limit, cpu_limit_cores=settings.cpu_limit
+        )
+        app = make_app(telemetry, ready=lambda: bool(relay.routing) or "no routing file yet", resources=resources)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, admin_socket).start()
+            local = await loop.create_server(relay.local.accept, sock=local_socket)
+            ingress = await loop.create_server(relay.ingress.accept, sock=ingress_socket)
+            # What was made so far stays; the collector need not look at it again with every round.
+            gc.freeze()
+            log.info("ingress %s, local %s, admin %s", *map(_name, (ingress_socket, local_socket, admin_socket)))
+            await signals.first.wait()
+            telemetry.draining = True
+            deadline = monotonic() + settings.drain_timeout
+            log.info("draining for at most %g s", settings.drain_timeout)
+            # Other sidecars may send to the local port until their routing files no longer name this pod, and the
+            # ingress needs nothing of it; so it goes second.
+            for front, server in ((relay.ingress, ingress), (relay.local, local)):
+                await _drain(front, server, deadline, signals)
+        finally:
+            await runner.cleanup()
+    return 1 if signals.second.is_set() else 0
+
+
+async def _drain(front: Front, server: asyncio.Server, deadline: float, signals: _Signals) -> None:
+    front.draining = True
+    await asyncio.sleep(ACCEPT_QUEUED)
+    server.close()
+    front.drain()
+    # Connections end by themselves; a watch on each of them would cost requests what this poll does not.
+    while front.connections and monotonic() < deadline and not signals.second.is_set():  # noqa: ASYNC110
+        await asyncio.sleep(POLL)
+    if front.connections:
+        log.warning("%d connections cut off, %d of them with requests", len(front.connections), front.busy)
+    front.abort()
+
+
+class _Signals:
+    """The first SIGTERM or SIGINT asks for an end, the second one for an end at once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._came)
+
+    def _came(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+def _open(role: str, listen: Listen) -> socket.socket:
+    try:
+        return open_socket(listen)
+    except OSError as error:
+        raise StartError(f"--{role} {listen}: {error.strerror}") from None
+
+
+def _name(opened: socket.socket) -> str:
+    host, port = opened.getsockname()[:2]
+    return f"{host}:{port}"
+
+
+def _addresses(local: socket.socket) -> frozenset[tuple[str, int]]:
+    """Under which the local port can be reached."""
+    host, port = local.getsockname()[:2]
+    if host not in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
+        return frozenset({(host, port)})
+    own = (address for addresses in psutil.net_if_addrs().values() for address in addresses)
+    return frozenset(
+        (address.address.partition("%")[0], port)
+        for address in own
+        if address.family in (socket.AF_INET, socket.AF_INET6)
+    )

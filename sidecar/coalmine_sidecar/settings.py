@@ -1,0 +1,147 @@
+"""Who this sidecar is: flags, or environment variables of the same names."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from .relay.names import split_address
+
+PREFIX = "COALMINE_"
+
+
+class Listen(msgspec.Struct, frozen=True):
+    """Where to listen: `host` and `port`, or an inherited listening socket `fd` (then the others are unset)."""
+
+    host: str = ""
+    port: int = 0
+    fd: int = -1
+
+    def __str__(self) -> str:
+        return f"fd:{self.fd}" if self.fd >= 0 else f"{self.host}:{self.port}"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """`memory_limit` bytes and `cpu_limit` cores of the model, 0 where there is none; `drain_timeout` seconds."""
+
+    routing: Path
+    revision: str
+    pod: str
+    model: tuple[str, int]
+    ingress: Listen
+    local: Listen
+    admin: Listen
+    model_pid_file: Path | None = None
+    memory_limit: int = 0
+    cpu_limit: float = 0.0
+    drain_timeout: float = 30.0
+    max_connections: int = 10_000
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"coalmine-sidecar: {message}\n")
+
+
+def read_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Flags win over the environment (`--model-pid-file`: COALMINE_MODEL_PID_FILE).
+
+    Ends the process with status 2 and one line on standard error where one is missing or wrong.
+    """
+    parser = _Parser(prog="coalmine-sidecar", description="Routes, relays and records a model server's requests.")
+
+    def flag(name: str, read: Callable[[str], object], what: str, default: object = None) -> None:
+        variable = PREFIX + name.upper().replace("-", "_")
+        parser.add_argument(
+            f"--{name}",
+            type=read,
+            metavar=what,
+            # argparse reads a default that is a string with `type`, so a bad variable is a bad flag.
+            default=environ.get(variable, default),
+            required=default is None and variable not in environ,
+            help=f"or {variable}",
+        )
+
+    flag("routing", Path, "FILE")
+    flag("revision", _name, "NAME")
+    flag("pod", _name, "NAME")
+    flag("model", _address, "HOST:PORT")
+    for role in ("ingress", "local", "admin"):
+        flag(role, _listen, "HOST:PORT|fd:N")
+    flag("model-pid-file", Path, "FILE", "")
+    flag("memory-limit", _bytes, "BYTES", 0)
+    flag("cpu-limit", _number, "CORES", 0.0)
+    flag("drain-timeout", _number, "SECONDS", 30.0)
+    flag("max-connections", _count, "COUNT", 10_000)
+    given = vars(parser.parse_args(arguments))
+    pid_file = given.pop("model_pid_file")
+    # Path("") is the working directory: an unset variable of a template must not become one.
+    return Settings(model_pid_file=pid_file if pid_file != Path() else None, **given)
+
+
+def open_socket(listen: Listen, backlog: int = 4096) -> socket.socket:
+    """A listening socket. Raises OSError; its text names the address."""
+    if listen.fd >= 0:
+        inherited = socket.socket(fileno=listen.fd)
+        inherited.setblocking(False)
+        return inherited
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((listen.host, listen.port))
+        opened.listen(backlog)
+        opened.setblocking(False)
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text) <= 253 or not text.isprintable() or not text.isascii():
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is no name of 1 to 253 printable ASCII characters")
+    return text
+
+
+def _address(text: str) -> tuple[str, int]:
+    try:
+        return split_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _listen(text: str) -> Listen:
+    if text.startswith("fd:"):
+        if not text[3:].isdigit():
+            raise argparse.ArgumentTypeError(f"{text!r} is no fd:NUMBER")
+        return Listen(fd=int(text[3:]))
+    return Listen(*_address(text))
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or more")
+    return number
+
+
+def _bytes(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of bytes")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
