@@ -157,18 +157,29 @@ class BaselineDrift(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
 
 def _categories(canary: OutputCounts, stable: OutputCounts) -> tuple[list[int], list[int]] | None:
-    """Both counted over the same categories: bins, classes, missing. None where their bins differ."""
+    """Both counted over the same categories: bins or classes, and missing. None where their bins differ.
+
+    Each request must weigh once, and sidecars count a whole number in a bin and as a class. So where there are bins,
+    classes only say how many answers were no number.
+    """
     if canary.bins and stable.bins and canary.edges != stable.edges:
         return None
+    if not output_total(canary) + output_total(stable):
+        return None
+    if size := max(len(canary.bins), len(stable.bins)):
+        one, other = (
+            [*(c.bins or [0] * size), max(0, sum(c.classes.values()) - sum(c.bins)), c.missing]
+            for c in (canary, stable)
+        )
+        return one, other
     kept = common_classes([canary.classes, stable.classes])
     names = [*sorted(kept), OTHER]
-    size = max(len(canary.bins), len(stable.bins))
     one, other = (
-        [*(c.bins or [0] * size), *(folded.get(name, 0) for name in names), c.missing]
+        [*(folded.get(name, 0) for name in names), c.missing]
         for c in (canary, stable)
         for folded in (fold_classes(c.classes, kept),)
     )
-    return (one, other) if output_total(canary) + output_total(stable) else None
+    return one, other
 
 
 def _log_mean(logs: list[float]) -> float:
