@@ -17,6 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from coalmine_operator.cli.main import main
+
 COALMINE = Path(sys.executable).with_name("coalmine")
 MODEL = Path(__file__).with_name("v2_model.py")
 
@@ -29,6 +33,15 @@ def coalmine(*arguments: str, cwd: Path, stdin: str | None = None, code: int = 0
     assert "Traceback" not in done.stdout + done.stderr
     assert done.returncode == code, done
     return done
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
+    """Exit status and what was said, by the same command line without a process of its own, which takes a while."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return ended.value.code, out, err
 
 
 def manifest(version: str, *options: str, more: str = "") -> str:
@@ -89,7 +102,7 @@ class Run:
         return (self.folder / "log").read_text()
 
     def view(self) -> dict[str, Any]:
-        return json.loads(coalmine("status", "--output", "json", cwd=self.folder).stdout)["deployments"][0]
+        return self.api("/api/deployments/default/fraud")
 
     def until_phase(self, phase: str, version: str = "") -> dict[str, Any]:
         """A view in that phase, with that version as stable."""

@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.local.running import COALMINE, coalmine
-
-from coalmine_operator.cli.main import main
+from tests.local.running import COALMINE, coalmine, said
 
 GOOD = """\
 apiVersion: coalmine.dev/v1alpha1
@@ -49,15 +47,8 @@ def test_help_names_every_command(tmp_path: Path) -> None:
     ],
 )
 def test_usage_errors_exit_2(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(capsys, *arguments) == (2, "", line)
-
-
-def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
-    """Exit status, standard output and the last line of standard error, without a process of its own."""
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    out, err = capsys.readouterr()
-    return ended.value.code, out, err.splitlines()[-1]
+    code, out, err = said(capsys, *arguments)
+    assert (code, out, err.splitlines()[-1]) == (2, "", line)
 
 
 def test_lint_of_a_good_manifest(tmp_path: Path) -> None:
@@ -127,7 +118,7 @@ def test_lint_warns_of_what_cannot_run_here(tmp_path: Path) -> None:
 def test_without_a_running_one(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lost = tmp_path / "lost"
     line = f"no coalmine run is running with state directory {lost}"
-    assert said(capsys, command, "--state", str(lost)) == (1, "", line)
+    assert said(capsys, command, "--state", str(lost)) == (1, "", line + "\n")
     assert not lost.exists()
 
 
@@ -135,7 +126,7 @@ def test_without_a_running_one(command: str, tmp_path: Path, capsys: pytest.Capt
 def test_a_broken_run_file_is_nobody_running(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run.json").write_text(text)
     line = f"no coalmine run is running with state directory {tmp_path}"
-    assert said(capsys, "pause", "--state", str(tmp_path)) == (1, "", line)
+    assert said(capsys, "pause", "--state", str(tmp_path)) == (1, "", line + "\n")
 
 
 def test_a_stale_run_file_is_nobody_running(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.local.running import Run, coalmine, free_port, manifest, until
+from tests.local.running import Run, coalmine, free_port, manifest, said, until
+
+from coalmine_operator.cli.errors import CliError
+from coalmine_operator.cli.tokens import read_token
 
 Start = Callable[..., Run]
 
@@ -71,21 +74,32 @@ def test_taken_ports_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("token", "line"),
     [
-        (None, "token: cannot be read: No such file or directory"),
-        (b"", "token: holds no token: write one word of at most 4096 characters"),
-        (b"two words", "token: holds no token: write one word of at most 4096 characters"),
-        (b"\xff\xfe", "token: holds a token that is no ASCII text: write a new one"),
+        (b"", "holds no token: write one word of at most 4096 characters"),
+        (b"two words", "holds no token: write one word of at most 4096 characters"),
+        (b"x" * 5000, "holds no token: write one word of at most 4096 characters"),
+        (b"\xff\xfe", "holds a token that is no ASCII text: write a new one"),
     ],
 )
-def test_a_bad_token_file(token: bytes | None, line: str, tmp_path: Path) -> None:
+def test_a_bad_token(token: bytes, line: str, tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(token)
+    with pytest.raises(CliError) as caught:
+        read_token(tmp_path / "token")
+    assert (str(caught.value), caught.value.code) == (f"{tmp_path / 'token'}: {line}", 2)
+
+
+def test_no_token_file_and_nothing_starts(tmp_path: Path) -> None:
     (tmp_path / "fraud.yaml").write_text(manifest("v1"))
-    if token is not None:
-        (tmp_path / "token").write_bytes(token)
-    assert refused(tmp_path, "--alerts-token-file", "token") == [line]
+    assert refused(tmp_path, "--alerts-token-file", "token") == ["token: cannot be read: No such file or directory"]
     assert not (tmp_path / ".coalmine").exists()
 
 
-def test_start_secrets_orders_and_a_clean_stop(start: Start, tmp_path: Path) -> None:
+def test_start_secrets_orders_and_a_clean_stop(
+    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def says(*arguments: str) -> tuple[object, str]:
+        code, out, err = said(capsys, *arguments, "--state", str(tmp_path / ".coalmine"))
+        return code, out + err
+
     run = start(manifest("v1"))
     for secret in ("run.json", "alerts-token"):
         assert stat.S_IMODE((run.state / secret).stat().st_mode) == 0o600
@@ -93,12 +107,13 @@ def test_start_secrets_orders_and_a_clean_stop(start: Start, tmp_path: Path) -> 
     assert run.infer() == "v1"
 
     assert coalmine("status", cwd=tmp_path).stdout.startswith("fraud Healthy; v1 stable 100 % (1/1 ready, ")
-    assert coalmine("history", cwd=tmp_path).stdout.startswith("fraud rollout 1: v1 Promoted FirstRevision")
-    assert coalmine("pause", cwd=tmp_path, code=1).stderr == "fraud: pause refused: no rollout is under way\n"
-    assert coalmine("pause", "other", cwd=tmp_path, code=1).stderr == "no model deployment other: there is fraud\n"
-    assert coalmine("promote", "--revision", "v9", cwd=tmp_path, code=1).stderr.startswith(
-        "fraud: promote refused: the order names v9, but now it is about v1"
-    )
+    assert says("status", "fraud", "--output", "json")[1].startswith('{\n  "running": true')
+    assert says("history")[1].startswith("fraud rollout 1: v1 Promoted FirstRevision")
+    assert says("pause") == (1, "fraud: pause refused: no rollout is under way\n")
+    assert says("pause", "other") == (1, "no model deployment other: there is fraud\n")
+    code, line = says("promote", "--revision", "v9")
+    assert code == 1
+    assert line.startswith("fraud: promote refused: the order names v9, but now it is about v1")
     (line,) = refused(tmp_path)
     assert "in use by another `coalmine run`" in line
 
@@ -109,16 +124,16 @@ def test_start_secrets_orders_and_a_clean_stop(start: Start, tmp_path: Path) -> 
     assert run.ended() == 0
     assert not (run.state / "run.json").exists()
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
-    said = run.said()
-    assert token not in said
-    assert (run.state / "alerts-token").read_text().strip() not in said
-    assert re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 .+\n)+", said)
-    assert said.splitlines()[-1].endswith(" stopped")
+    log = run.said()
+    assert token not in log
+    assert (run.state / "alerts-token").read_text().strip() not in log
+    assert re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 .+\n)+", log)
+    assert log.splitlines()[-1].endswith(" stopped")
 
-    text = coalmine("status", cwd=tmp_path).stdout
+    _, text = says("status")
     assert text.startswith("fraud Healthy; v1 stable 100 %")
-    assert "no coalmine run is running with state directory .coalmine: this is as of 20" in text
-    assert json.loads(coalmine("history", "--output", "json", cwd=tmp_path).stdout)["default/fraud"]
+    assert f"no coalmine run is running with state directory {run.state}: this is as of 20" in text
+    assert len(json.loads(says("history", "--output", "json")[1])["default/fraud"]) == 1
 
 
 def test_leave_and_take_up_again(start: Start) -> None:
@@ -135,7 +150,9 @@ def test_leave_and_take_up_again(start: Start) -> None:
     assert again.infer() == "v1"
 
 
-def test_a_canary_is_promoted_by_order_and_the_next_rolled_back_by_an_alert(start: Start, tmp_path: Path) -> None:
+def test_a_canary_is_promoted_by_order_and_the_next_rolled_back_by_an_alert(
+    start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
     more = (
         "  strategy: {canary: {steps: [{setWeight: 50}, {pause: {}}], scaleDownDelay: 0s}}\n"
         "  autoRollback: {alerts: [{name: Slow}], bakeTime: 0s}\n"
@@ -145,7 +162,8 @@ def test_a_canary_is_promoted_by_order_and_the_next_rolled_back_by_an_alert(star
     run.edit(manifest("v2", more=more))
     run.until_phase("Paused", "v1")
     until(lambda: {run.infer() for _ in range(8)} == {"v1", "v2"}, "both answer")
-    assert coalmine("promote", "fraud", cwd=tmp_path).stdout.startswith("fraud: rollout 2: promotion ordered by ")
+    code, line, _ = said(capsys, "promote", "fraud", "--state", str(run.state))
+    assert (code, line.split(" by ")[0]) == (0, "fraud: rollout 2: promotion ordered")
     run.until_phase("Healthy", "v2")
 
     run.edit(manifest("v3", more=more))
@@ -160,7 +178,7 @@ def test_a_canary_is_promoted_by_order_and_the_next_rolled_back_by_an_alert(star
     assert (rolled_back["sourceVersion"], rolled_back["reason"]) == ("v3", "AlertFiring")
     until(lambda: {run.infer() for _ in range(8)} == {"v2"}, "only stable answers")
 
-    lines = coalmine("history", cwd=tmp_path).stdout.splitlines()
+    lines = said(capsys, "history", "--state", str(run.state))[1].splitlines()
     assert lines[1].startswith("fraud rollout 2: v1 -> v2 Promoted PromotedByOrder: ")
     rollback = next(number for number, line in enumerate(lines) if "v2 -> v3 RolledBack AlertFiring" in line)
     assert any("alert Slow (modeldeployment=fraud, namespace=default)" in line for line in lines[rollback:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -11,6 +12,7 @@ from ..web.view import DeploymentView
 from .views import alert_words, verdict_reasons, verdict_table, verdict_words
 from .words import clean, took, when
 
+_INDENT = (0, 0, 0, 3)
 _RESULT_STYLE = {"Promoted": "green", "RolledBack": "bold red", "Withdrawn": "yellow"}
 
 
@@ -42,9 +44,10 @@ def history_view(view: DeploymentView) -> RenderableType:
         )
         parts.append(head)
         if entry.verdicts:
-            parts.append(verdict_table(entry.verdicts))
+            parts.append(Padding(verdict_table(entry.verdicts), _INDENT))
         if entry.alert:
-            parts.append(Text(f"alert {alert_words(entry.alert)} since {when(entry.alert.starts_at)}", style="red"))
+            alert = f"alert {alert_words(entry.alert)} since {when(entry.alert.starts_at)}"
+            parts.append(Padding(Text(alert, style="red"), _INDENT))
     return Group(*parts)
 
 

@@ -65,7 +65,8 @@ def _views(state: Path, name: str | None) -> tuple[list[DeploymentView], bool]:
         views, running = _left_behind(state), False
         if not views:
             raise
-    return ([pick(views, name)] if name else views), running
+    # Without a name all of them; `pick` says what is missing where there is none.
+    return ([pick(views, name)] if name or not views else views), running
 
 
 class _Manifest(msgspec.Struct):

@@ -23,6 +23,17 @@ KEPT_LABEL_LENGTH: Final = 256
 NAMESPACE_LABEL: Final = "namespace"
 DEPLOYMENT_LABEL: Final = "modeldeployment"
 MODEL_LABEL: Final = "model"
+#: Labels that say more than others, here and in the engine: kept before all others.
+_FIRST: Final = (
+    "alertname",
+    NAMESPACE_LABEL,
+    DEPLOYMENT_LABEL,
+    MODEL_LABEL,
+    "version",
+    "revision",
+    "track",
+    "severity",
+)
 
 _Time = Annotated[dt.datetime, Meta(tz=True)]
 _NEVER: Final = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
@@ -199,14 +210,14 @@ def _alert(raw: _Alert, shared: Mapping[str, str]) -> Alert:
 
 
 def _event(alert: Alert, now: float) -> AlertStatus:
-    kept = sorted(alert.labels.items())[:KEPT_LABELS]
+    kept = sorted(alert.labels.items(), key=lambda label: (label[0] not in _FIRST, label))[:KEPT_LABELS]
     return AlertStatus(
         fingerprint=alert.fingerprint,
         name=alert.name[:KEPT_LABEL_LENGTH],
         labels={name[:KEPT_LABEL_LENGTH]: value[:KEPT_LABEL_LENGTH] for name, value in kept},
-        starts_at=alert.starts_at or now,
+        starts_at=min(alert.starts_at or now, now),
         received_at=now,
-        # The sender's clock may be ahead of ours; an alert that resolved in the future would count as firing till then.
+        # The sender's clock may be ahead of ours, and nothing that was heard lies in the future.
         resolved_at=0.0 if alert.firing else min(alert.ends_at or now, now),
     )
 
