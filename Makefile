@@ -37,7 +37,7 @@ lint: $(VENV)/.dev ## ruff, mypy, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-timing
+	$(BIN)/lint-imports
 
 .PHONY: bench
 bench: $(VENV)/.dev ## the relay beside nginx and haproxy, one core each; BENCH_JSON=FILE keeps the figures

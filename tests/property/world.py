@@ -212,13 +212,15 @@ class World:
         for pod in self.pods.get(revision, []):
             pod.ready = False
 
-    def settle(self, seconds: float = 60.0, *, traffic: int = 200, errors: dict[str, float] | None = None) -> None:
-        """Let everything work for a while, a second a turn."""
-        for _ in range(int(seconds)):
+    def settle(
+        self, turns: int = 60, *, turns_of: float = 1.0, traffic: int = 200, errors: dict[str, float] | None = None
+    ) -> None:
+        """Let everything work for a while: so many turns of so many seconds."""
+        for _ in range(turns):
             self.reconcile()
             self.start_pods()
             self.sync_sidecars()
             if traffic:
                 self.serve(traffic, errors)
-            self.now += 1.0
+            self.now += turns_of
         self.reconcile()

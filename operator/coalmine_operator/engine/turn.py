@@ -86,9 +86,10 @@ class Turn:
         """The revision that stands by for stable, or empty."""
         if self.own_fallback is not None:
             return self.own_fallback.name
-        if self.spec.fallback is None or self.status.previous == self.stable:
+        previous = self.status.previous
+        if self.spec.fallback is None or previous == self.stable or self.quarantined(previous):
             return ""
-        return self.status.previous if self.status.previous in self.records else ""
+        return previous if previous in self.records else ""
 
     def update(self, **changes: Any) -> None:
         self.status = replace(self.status, **changes)
