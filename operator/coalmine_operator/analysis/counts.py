@@ -116,6 +116,11 @@ def _edges(ordered: list[float], most: int) -> tuple[float, ...]:
         return (low - margin, low + margin)
     cells = [max(0, min(_CELLS - 1, math.floor(min(max(v, low), high) / width - low / width))) for v in ordered]
     # Where a cut can be made, halfway between neighbouring cells in use, and how many values lie under it.
-    cuts = [(i + 1, low + width * (a + b + 1) / 2) for i, (a, b) in enumerate(itertools.pairwise(cells)) if a < b]
+    cuts = [(i + 1, _at(low, high, a + b + 1)) for i, (a, b) in enumerate(itertools.pairwise(cells)) if a < b]
     step = len(ordered) / most
     return tuple(sorted({min(cuts, key=lambda cut: abs(cut[0] - j * step))[1] for j in range(1, most)}))
+
+
+def _at(low: float, high: float, half_cells: int) -> float:
+    part = half_cells / (2 * _CELLS)
+    return low * (1 - part) + high * part
