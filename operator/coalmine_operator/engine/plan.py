@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from coalmine_sidecar.contract import Track
+
 from ..api.status import Retiring
 from .guard import turn_epoch
 from .model import Plan, RevisionRecord, Route, RoutePlan
@@ -112,6 +114,7 @@ def route_plan(turn: Turn, shares: dict[str, int], roles: dict[str, int], kept: 
     rollout = turn.rollout
     canary = rollout.revision if rollout and rollout.previous and not rollout.promoted_at else ""
     routes = []
+    track: Track
     for name in dict.fromkeys([*roles, *shares, *kept]):
         if name == canary:
             track = "canary"
@@ -121,7 +124,7 @@ def route_plan(turn: Turn, shares: dict[str, int], roles: dict[str, int], kept: 
             track = "fallback"
         else:
             track = "retired"
-        routes.append(Route(revision=name, track=track, weight=shares.get(name, 0)))  # type: ignore[arg-type]
+        routes.append(Route(revision=name, track=track, weight=shares.get(name, 0)))
     known = {route.revision for route in routes}
     standing_by = rollout.previous if rollout and rollout.promoted_at else ""
     chain = tuple(n for n in dict.fromkeys((turn.stable, standing_by, turn.fallback)) if n in known)
