@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import uvloop
+
+from tests.relay.harness import Pod, Upstream, close_all
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The sidecar's own event loop."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[Upstream]:
+    upstream = Upstream()
+    await upstream.start()
+    yield upstream
+    await upstream.stop()
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[Upstream]:
+    upstream = Upstream()
+    await upstream.start()
+    yield upstream
+    await upstream.stop()
+
+
+@pytest.fixture
+async def start_pod() -> AsyncIterator[Callable[..., Pod]]:
+    """Makes relays in this process; each is ended with the test, and has to have kept its books in order."""
+    pods: list[Pod] = []
+
+    async def start(*args: object, **kwargs: object) -> Pod:
+        pod = Pod(*args, **kwargs)  # type: ignore[arg-type]
+        await pod.start()
+        pods.append(pod)
+        return pod
+
+    yield start
+    await close_all()
+    for pod in pods:
+        await pod.stop()
+    for pod in pods:
+        for revision in pod.telemetry.revisions.values():
+            for series in revision.series.values():
+                assert series.in_flight == 0, f"{revision.name} {series.role}: requests still in flight"
+        for endpoint in pod.endpoints():
+            assert endpoint.outstanding == 0, f"{endpoint}: requests still outstanding"
