@@ -126,7 +126,7 @@ async def _main(arguments: argparse.Namespace, folder: Path) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve, canary and roll back a real model on this machine.")
-    parser.add_argument("--rate", type=float, default=150.0, help="requests per second (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=100.0, help="requests per second (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="where requests go (default: a free port)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the facts here, too")
     parser.add_argument("--plain", action="store_true", help="lines instead of the live view, as without a terminal")

@@ -48,9 +48,8 @@ class DelayedLabels:
     delay: float
     right: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
-    #: Labels whose request had no answer to compare with.
-    unmatched: int = 0
     _due: list[tuple[float, str, int]] = field(default_factory=list)
+    _truth: dict[str, int] = field(default_factory=dict)
     _said: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def sent(self, request: str, truth: int, now: float) -> None:
@@ -58,18 +57,25 @@ class DelayedLabels:
 
     def answered(self, request: str, version: str, label: int) -> None:
         self._said[request] = (version, label)
+        self._join(request)
 
     def arrive(self, now: float) -> None:
-        """Join the labels that are due."""
+        """Take in the labels that are due."""
         while self._due and self._due[0][0] <= now:
             _, request, truth = heapq.heappop(self._due)
-            version, label = self._said.pop(request, ("", -1))
-            if not version:
-                self.unmatched += 1
-            elif label == truth:
-                self.right[version] += 1
-            else:
-                self.wrong[version] += 1
+            self._truth[request] = truth
+            self._join(request)
+
+    @property
+    def unmatched(self) -> int:
+        """Labels whose request has no answer, or none yet."""
+        return len(self._truth)
+
+    def _join(self, request: str) -> None:
+        # Either may come first: an answer can be slower than the truth.
+        if request in self._said and request in self._truth:
+            version, label = self._said.pop(request)
+            (self.right if label == self._truth.pop(request) else self.wrong)[version] += 1
 
     def accuracy(self) -> dict[str, float]:
         """Share of right answers by version, of those whose label arrived."""

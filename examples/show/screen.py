@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from coalmine_operator.cli.views import deployment_panel, plain_line
+from coalmine_operator.cli.views import deployment_panel
 from coalmine_operator.cli.words import evidence
 from coalmine_operator.web.view import DeploymentView
 
@@ -53,7 +53,7 @@ class Screen:
     def changed(self, view: DeploymentView) -> None:
         """A phase or weights changed: the live view shows it anyway."""
         if not self._live:
-            self.say(plain_line(view))
+            self.say(_short(view))
 
     def refresh(self, timeline: Timeline, watch: Watch, load: Load) -> None:
         if self._live:
@@ -84,6 +84,14 @@ class Screen:
         good = not board.client_errors
         text = f"requests sent: {board.sent}   client errors: {board.client_errors}   took {timeline.seconds:.0f} s"
         console.print(Text(text, style="bold green" if good else "bold red"))
+
+
+def _short(view: DeploymentView) -> str:
+    """`Progressing 2/6: v1 stable 70 %, v2 canary 30 %; errors Pass, labels Pass`: weights as they are in force."""
+    status = view.status
+    weights = ", ".join(f"{r.version} {r.track} {r.in_force} %" for r in view.revisions if r.in_force) or "no traffic"
+    verdicts = ", ".join(f"{v.metric} {v.verdict}" for v in status.verdicts) if status.canary else ""
+    return f"  {status.phase} {status.step}".rstrip() + f": {weights}" + (f"; {verdicts}" if verdicts else "")
 
 
 def _timeline(lines: list[Line], *, short: bool) -> Table:

@@ -92,7 +92,8 @@ class Story:
         failed = [v for v in back.evidence if v.verdict == "Fail"]
         if [v.metric for v in failed] != ["labels"]:
             raise NotTrueError(f"v3 was rolled back, but by: {back.reason}: {back.message}")
-        return back.message
+        (verdict,) = failed
+        return f"{back.message}: log E {verdict.statistic:.1f}, {verdict.threshold:.1f} is enough"
 
     async def alert(self) -> str:
         self.coalmine.edit("v4")
@@ -102,7 +103,8 @@ class Story:
         strangers = [f.version for f in self.pager.fired if f.version != "v4"]
         if strangers:
             raise NotTrueError(f"the alert also fired for {', '.join(strangers)}")
-        return back.message
+        fired = self.pager.fired[-1]
+        return f"{back.message}: {fired.share:.0%} of its last {fired.answers} answers were slow"
 
     async def out(self, version: str) -> str:
         """No sidecar routes to the version any more, and it stays so."""

@@ -288,3 +288,6 @@ def test_labels_join_by_id_only_when_they_arrive() -> None:
     labels.arrive(12.0)
     assert labels.accuracy() == {"v1": 0.5}
     assert labels.unmatched == 1
+    labels.answered("c", "v2", 1)  # slower than its label
+    assert labels.accuracy() == {"v1": 0.5, "v2": 1.0}
+    assert labels.unmatched == 0
