@@ -144,6 +144,14 @@ def test_leave_and_take_up_again(start: Start) -> None:
     assert run.ended() == 0
     assert all(map(psutil.pid_exists, pids))
     assert run.infer() == "v1"
+
+    token = (run.state / "alerts-token").read_text()
+    (run.state / "alerts-token").write_text("")
+    (line,) = refused(run.folder)
+    assert line == ".coalmine/alerts-token: holds no token: write one word of at most 4096 characters"
+    assert all(map(psutil.pid_exists, pids))
+    (run.state / "alerts-token").write_text(token)
+
     again = start(manifest("v1"), port=run.port)
     again.until_phase("Healthy", "v1")
     assert again.pids() == pids

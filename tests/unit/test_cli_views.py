@@ -21,7 +21,12 @@ VERDICT = Verdict(
     reason="CanaryWorse",
     statistic=9.125,
     threshold=4.382,
-    evidence={"canary": {"errors": 31, "requests": 600}, "stable": {"errors": 12, "requests": 1800}, "excess": 0.045},
+    evidence={
+        "canary": {"errors": 31, "requests": 600},
+        "stable": {"errors": 12, "requests": 1800},
+        "excess": 0.045,
+        "logE": 9.125,
+    },
 )
 ALERT = AlertStatus(
     fingerprint="aa",

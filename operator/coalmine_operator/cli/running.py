@@ -29,7 +29,7 @@ from ..web.server import WebServer
 from .client import RunInfo
 from .errors import CliError
 from .report import LogLines, Reporter, reporter_for_terminal
-from .tokens import kept_token, new_token, read_token
+from .tokens import keep_new_token, new_token, read_token
 
 HOST: Final = "127.0.0.1"
 ALERTS_TOKEN: Final = "alerts-token"  # noqa: S105 - the name of a file
@@ -72,7 +72,8 @@ def serve(settings: Settings) -> None:
 @contextlib.asynccontextmanager
 async def started(settings: Settings) -> AsyncIterator[Running]:
     """Platform, runtime and web, running; ended in the opposite order. Raises CliError."""
-    token = read_token(settings.alerts_token_file) if settings.alerts_token_file else ""
+    token_file = settings.alerts_token_file or settings.state / ALERTS_TOKEN
+    token = read_token(token_file) if settings.alerts_token_file or token_file.exists() else ""
     try:
         server = WebServer(HOST, settings.web_port)
     except OSError as error:
@@ -87,9 +88,9 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         raise CliError(*error.lines, code=2) from error
     runtime = Runtime(platform)
     run_file = RunInfo.path(settings.state)
+    leave = True  # whoever could not start must not end what an earlier run left
     try:
-        token_file = settings.alerts_token_file or settings.state / ALERTS_TOKEN
-        token = token or kept_token(token_file)
+        token = token or keep_new_token(token_file)
         metrics = Metrics()
         runtime.on_event(_count_rollbacks(metrics))
         runtime.on_reconcile(lambda seconds, ok: metrics.reconciled(seconds, ok=ok))
@@ -101,6 +102,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         runtime.start()
         info = RunInfo(pid=os.getpid(), port=server.port, token=api_token, started_at=time.time())
         write_json(run_file, info)
+        leave = settings.leave
         yield Running(
             platform=platform,
             runtime=runtime,
@@ -114,7 +116,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         run_file.unlink(missing_ok=True)
         await server.close()
         await runtime.stop()
-        await platform.stop(leave=settings.leave)
+        await platform.stop(leave=leave)
 
 
 async def _serve(settings: Settings, reporter: Reporter) -> None:

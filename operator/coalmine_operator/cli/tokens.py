@@ -30,8 +30,8 @@ def read_token(path: Path) -> str:
     return token
 
 
-def kept_token(path: Path) -> str:
-    """The token of a file, made anew where there is no such file: whoever was told it can go on using it."""
-    if not path.exists():
-        write_atomically(path, new_token().encode() + b"\n")
-    return read_token(path)
+def keep_new_token(path: Path) -> str:
+    """A new token, kept in a file that only its owner reads: whoever was told it can use it after a restart too."""
+    token = new_token()
+    write_atomically(path, token.encode() + b"\n")
+    return token

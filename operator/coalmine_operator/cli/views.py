@@ -108,7 +108,8 @@ def verdict_words(verdict: Verdict) -> str:
 
 
 def verdict_reasons(verdict: Verdict) -> str:
-    return ", ".join(part for part in (clean(verdict.reason), evidence(verdict.evidence)) if part) or "no evidence yet"
+    found = {name: value for name, value in verdict.evidence.items() if name != "logE"}  # it is the statistic
+    return ", ".join(part for part in (clean(verdict.reason), evidence(found)) if part) or "no evidence yet"
 
 
 def alert_words(alert: AlertStatus) -> str:
