@@ -1,0 +1,312 @@
+"""The local platform with real models and real sidecars: pods come, crash, come back, drain and go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from coalmine_operator.platforms.local import LocalPlatform, Refused
+from coalmine_operator.platforms.local import pod as pod_module
+
+from .platform_world import KEY, World, kill, manifest
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+class Client:
+    """Sends a request after the other over connections of its own and keeps what came back."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.versions: list[str] = []
+        self.errors: list[str] = []
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(10):
+                    self.versions.append((await self.world.infer())["model_version"])
+            except (aiohttp.ClientError, AssertionError, TimeoutError) as error:
+                self.errors.append(repr(error))
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+@pytest.fixture
+async def clients(world: World) -> AsyncIterator[list[Client]]:
+    made: list[Client] = []
+    yield made
+    for client in made:
+        await client.stop()
+
+
+# Starting
+
+
+async def test_from_manifest_to_answers(world: World) -> None:
+    env = [{"name": "COLOUR", "value": "red"}]
+    world.write(manifest(replicas=2, container={"env": env}))
+    async with world.running():
+        await world.healthy(ready=2)
+        answer = await world.infer()
+        assert answer["model_version"] == "v1"
+        assert answer["parameters"]["colour"] == "red"
+        assert Path(answer["parameters"]["cwd"]) == world.folder
+        pids = {(await world.infer())["parameters"]["pid"] for _ in range(30)}
+        assert pids == {pod.pid for pod in world.pods()}
+        for pod in world.pods():
+            assert pod.pid is not None
+            assert os.getsid(pod.pid) == pod.pid  # Ctrl-C in our terminal is not for the model
+        assert all(20000 <= record["port"] < 32768 for record in world.pod_records())
+        assert stat.S_IMODE(world.state.stat().st_mode) == 0o700
+    assert world.pod_records() == []
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await world.infer()
+
+
+async def test_replicas_follow_the_manifest(world: World) -> None:
+    world.write(manifest(replicas=1))
+    async with world.running():
+        await world.healthy()
+        (first,) = [pod.name for pod in world.pods()]
+        world.write(manifest(replicas=3))
+        await world.healthy(ready=3)
+        world.write(manifest(replicas=1))
+        await world.healthy(ready=1)
+        assert [pod.name for pod in world.pods()] == [first]  # the oldest one stays
+        assert world.view().desired.metadata.generation == 3
+
+
+async def test_readiness_by_the_manifests_probe(world: World) -> None:
+    probe = {"readinessProbe": {"httpGet": {"path": "/custom-ready", "port": 8080}, "periodSeconds": 1}}
+    world.write(manifest(container=probe))
+    async with world.running():
+        await world.healthy()
+
+
+# Failing
+
+
+async def test_a_killed_model_comes_back(world: World) -> None:
+    world.write(manifest(replicas=2))
+    async with world.running():
+        await world.healthy(ready=2)
+        before = {pod.name: pod.pid for pod in world.pods()}
+        victim = world.pods()[0]
+        kill(victim.pid)
+        await world.until(lambda: len(world.endpoints()) == 1, "off the routing file")
+        assert "killed by SIGKILL" in next(pod.failure for pod in world.pods() if pod.name == victim.name)
+        await world.healthy(ready=2)
+        after = {pod.name: pod.pid for pod in world.pods()}
+        assert after.keys() == before.keys()
+        assert [name for name in before if before[name] != after[name]] == [victim.name]
+        assert next(pod.restarts for pod in world.pods() if pod.name == victim.name) == 1
+
+
+async def test_a_killed_sidecar_comes_back_beside_the_same_model(world: World) -> None:
+    world.write(manifest())
+    async with world.running():
+        await world.healthy()
+        (before,) = world.pod_records()
+        kill(before["sidecar"]["pid"])
+        await world.until(lambda: world.pod_records()[0]["sidecar"] != before["sidecar"], "a new sidecar")
+        # The queue of connections outlived the sidecar: nobody is refused while it starts.
+        assert (await world.infer())["model_version"] == "v1"
+        await world.healthy()
+        (after,) = world.pod_records()
+        assert after["model"] == before["model"]
+        assert world.endpoints() == [f"127.0.0.1:{after['localPort']}"]
+
+
+async def test_a_hanging_model_is_not_ready(world: World) -> None:
+    probe = {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1}
+    world.write(manifest(container={"readinessProbe": probe}))
+    async with world.running():
+        await world.healthy()
+        (pod,) = world.pods()
+        async with aiohttp.ClientSession() as session:
+            port = world.pod_records()[0]["port"]
+            with pytest.raises(TimeoutError):
+                await session.post(f"http://127.0.0.1:{port}/hang", timeout=aiohttp.ClientTimeout(total=0.3))
+        await world.until(lambda: not world.endpoints(), "off the routing file")
+        assert world.pods()[0].pid == pod.pid
+
+
+async def test_a_model_that_exits_at_once_says_why(world: World) -> None:
+    world.write(manifest("v1", "--say", "no weights found", "--exit-after", "0", "--exit-code", "4"))
+    async with world.running():
+        await world.until(lambda: world.pods()[0].restarts == 1, "a second start")
+        await world.until(lambda: world.pods()[0].failure, "a reason")
+        failure = next(iter(world.view().observed.revisions.values())).failure
+        assert failure.startswith("model exit code 4: ")
+        assert "no weights found" in failure
+        assert len(failure) <= 700
+
+
+async def test_a_model_that_never_gets_ready_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_module, "SLOW_START", 0.5)
+    world.write(
+        manifest("v1", "--never-ready", "--say", "loading"),
+    )
+    async with world.running():
+        await world.until(lambda: world.pods()[0].failure, "a reason")
+        assert world.pods()[0].failure.startswith("model not ready for ")
+        assert world.pods()[0].failure.endswith(": loading")
+        assert world.endpoints() == []
+
+
+async def test_a_canary_that_cannot_start_is_rolled_back_with_its_last_words(world: World) -> None:
+    world.write(manifest())
+    async with world.running():
+        await world.healthy()
+        (stable,) = world.pods()
+        flags = ("--say", "no weights found", "--exit-after", "0")
+        world.write(manifest("v2", *flags, progressDeadlineSeconds=1))
+        await world.until(lambda: world.view().status.last_rollback, "rolled back")
+        rollback = world.view().status.last_rollback
+        assert rollback is not None
+        assert rollback.reason == "ProgressDeadlineExceeded"
+        assert "no weights found" in rollback.message
+        await world.healthy()
+        assert world.pods()[0].pid == stable.pid
+
+
+async def test_a_command_that_is_not_there(world: World) -> None:
+    world.write(manifest(container={"command": ["/nowhere/serve"]}))
+    async with world.running():
+        await world.until(lambda: world.pods()[0].failure, "a reason")
+        assert world.pods()[0].failure == "model cannot be started: /nowhere/serve: No such file or directory"
+
+
+# Changing
+
+
+async def test_a_new_version_replaces_the_old_one_without_an_error(world: World, clients: list[Client]) -> None:
+    world.write(manifest(replicas=2))
+    async with world.running():
+        await world.healthy(ready=2)
+        clients += [Client(world) for _ in range(4)]
+        await asyncio.sleep(0.3)
+        world.write(manifest("v2", replicas=2))
+        await world.healthy("v2", ready=2)
+        await asyncio.sleep(0.3)
+        for client in clients:
+            await client.stop()
+        assert [error for client in clients for error in client.errors] == []
+        assert {client.versions[0] for client in clients} == {"v1"}
+        assert {client.versions[-1] for client in clients} == {"v2"}
+        ended = [d for d in (world.state / "fraud" / "pods").iterdir() if not (d / "pod.json").exists()]
+        assert len(ended) == 2
+        assert all((d / "model.log").exists() for d in ended)
+
+
+async def test_a_bad_edit_changes_nothing_but_the_phase(world: World) -> None:
+    world.write(manifest())
+    async with world.running():
+        await world.healthy()
+        (pod,) = world.pods()
+        world.write(manifest("v2", replicas=-1))
+        await world.until(lambda: world.view().status.phase == "InvalidSpec", "InvalidSpec")
+        (problem,) = world.view().observed.problems
+        assert problem.startswith("spec.replicas: -1")
+        world.file.write_text("a: [")
+        await world.until(lambda: world.view().observed.problems[0].startswith("fraud.yaml:"), "a broken file")
+        world.file.unlink()
+        await asyncio.sleep(0.6)
+        assert [p.pid for p in world.pods()] == [pod.pid]
+        world.write(manifest())
+        await world.until(lambda: world.view().status.phase == "Healthy", "Healthy")
+        assert [p.pid for p in world.pods()] == [pod.pid]
+        assert world.view().desired.metadata.generation == 1
+
+
+async def test_two_deployments_in_one_file(world: World) -> None:
+    fraud, spam = manifest(), manifest("s1", name="spam")
+    world.write(fraud, spam)
+    async with world.running():
+        await world.healthy()
+        await world.until(lambda: world.view("default/spam").status.phase == "Healthy", "spam")
+        assert world.platform.ingress("default/spam") == f"127.0.0.1:{world.port + 10}"
+        assert (await world.infer())["model_version"] == "v1"
+        assert (await world.infer(world.port + 10))["model_version"] == "s1"
+        world.write(fraud)
+        await world.until(lambda: world.platform.pods("default/spam") == [], "spam's pods end")
+        assert [view.key for view in world.runtime.views()] == [KEY]
+        assert (await world.infer())["model_version"] == "v1"
+        world.write(fraud, spam)
+        await world.until(lambda: world.platform.pods("default/spam")[0].ready, "spam is back")
+        await world.until(lambda: world.routing("spam")["revisions"][0]["endpoints"], "spam routes")
+        assert (await world.infer(world.port + 10))["model_version"] == "s1"
+
+
+async def test_a_model_deaf_to_sigterm_is_killed_after_its_grace(world: World) -> None:
+    wanted = manifest("v1", "--deaf")
+    wanted["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 1
+    world.write(wanted)
+    async with world.running():
+        await world.healthy()
+        (record,) = world.pod_records()
+    assert not psutil.pid_exists(record["model"]["pid"])
+
+
+async def test_requests_under_way_are_finished_when_it_stops(world: World) -> None:
+    world.write(manifest("v1", "--slow", "1"))
+    async with world.running():
+        await world.healthy()
+        under_way = asyncio.create_task(world.infer())
+        await asyncio.sleep(0.3)
+    assert (await under_way)["model_version"] == "v1"
+
+
+# Refusing
+
+
+async def refused(world: World) -> str:
+    with pytest.raises(Refused) as caught:
+        await LocalPlatform(world.file, world.state, port=world.port).start()
+    assert world.processes() == []
+    return str(caught.value)
+
+
+async def test_a_bad_manifest_starts_nothing(world: World) -> None:
+    world.write(manifest(replicas=-1), manifest(container={"command": []}, name="spam"))
+    lines = (await refused(world)).splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["spec.replicas", "spec.template.spec.containers[0].command"]
+    assert not world.state.exists()
+
+
+async def test_no_manifest(world: World) -> None:
+    assert await refused(world) == f"{world.file}: No such file or directory"
+
+
+async def test_a_port_that_is_taken(world: World) -> None:
+    world.write(manifest())
+    with socket.create_server(("127.0.0.1", world.port)):
+        assert f"port {world.port} on 127.0.0.1 is taken" in await refused(world)
+    async with world.running():
+        await world.healthy()
+
+
+async def test_a_state_directory_in_use(world: World) -> None:
+    world.write(manifest())
+    async with world.running():
+        await world.healthy()
+        other = World(world.folder)
+        with pytest.raises(Refused, match=f"in use .*pid {os.getpid()}"):
+            await LocalPlatform(world.file, world.state, port=other.port).start()
+        await world.healthy()
