@@ -64,7 +64,7 @@ async def test_the_same_processes_serve_on(world: World) -> None:
         await world.healthy(ready=2)
 
 
-async def test_what_died_meanwhile_is_replaced_and_what_changed_is_rolled_out(world: World) -> None:
+async def test_what_died_meanwhile_is_replaced(world: World) -> None:
     world.write(manifest(replicas=2))
     first, second = await run_and_kill(world, 2)
     kill(first["model"]["pid"])
@@ -74,42 +74,41 @@ async def test_what_died_meanwhile_is_replaced_and_what_changed_is_rolled_out(wo
         models = of(world.pod_records(), "model")
         assert models[second["name"]] == second["model"]
         assert models.get(first["name"]) != first["model"]
-    world.write(manifest(replicas=2))
-    left = await run_and_kill(world, 2)
+
+
+async def run_and_leave(world: World) -> dict[str, Any]:
+    """Start, stop when all is well, leave the pod running and answer it: as after a crash, but faster."""
+    world.write(manifest())
+    async with world.running(leave=True):
+        await world.healthy()
+    (left,) = world.pod_records()
+    return left
+
+
+async def test_what_changed_meanwhile_is_rolled_out(world: World) -> None:
+    left = await run_and_leave(world)
+    assert (await world.infer())["model_version"] == "v1"
     world.write(manifest("v2"))
     async with world.running():
         await world.healthy("v2")
-        assert not any(alive(process(record)) for record in left)
+        assert not alive(process(left))
 
 
-async def test_taken_out_of_the_file_while_nobody_looked(world: World) -> None:
-    world.write(manifest())
-    (left,) = await run_and_kill(world, 1)
+async def test_what_was_taken_out_of_the_file_meanwhile_ends(world: World) -> None:
+    left = await run_and_leave(world)
     world.write(manifest("s1", name="spam"))
     async with world.running():
         await world.until(lambda: world.pod_records() == [], "the old pod ends")
         assert not alive(process(left))
         assert world.platform.keys() == ["default/spam"]
         await world.until(lambda: world.view("default/spam").status.phase == "Healthy", "spam")
-        assert world.platform.ingress("default/spam") == f"127.0.0.1:{world.port}"  # the port is free again
-        assert (await world.infer())["model_version"] == "s1"
-
-
-async def test_leave(world: World) -> None:
-    world.write(manifest())
-    async with world.running(leave=True):
-        await world.healthy()
-        before = world.pod_records()
-    assert (await world.infer())["model_version"] == "v1"
-    async with world.running():
-        await world.healthy()
-        assert world.pod_records() == before
+        assert world.platform.ingress("default/spam") == f"127.0.0.1:{world.port + 10}"
+        assert (await world.infer(world.port + 10))["model_version"] == "s1"
 
 
 async def test_a_rollback_after_adoption_loses_no_connection(world: World) -> None:
     """Sidecars of two runs accept on one port: when the newer ones end, no connection may wait for them."""
-    world.write(manifest())
-    await run_and_kill(world, 1)
+    await run_and_leave(world)
     async with world.running():
         await world.healthy()
         world.write(manifest("v2", paused=True))
@@ -124,8 +123,7 @@ async def test_a_rollback_after_adoption_loses_no_connection(world: World) -> No
 
 
 async def test_another_ingress_port_renews_the_sidecars_only(world: World) -> None:
-    world.write(manifest())
-    (before,) = await run_and_kill(world, 1)
+    before = await run_and_leave(world)
     world.port = World(world.folder).port
     async with world.running():
         await world.until(lambda: world.pod_records()[0]["ingress"] == f"127.0.0.1:{world.port}", "a new sidecar")
@@ -137,8 +135,7 @@ async def test_another_ingress_port_renews_the_sidecars_only(world: World) -> No
 
 async def test_a_model_started_in_the_moment_before_the_crash_is_no_stray(world: World) -> None:
     """The crash came between the start of the process and its record."""
-    world.write(manifest())
-    (left,) = await run_and_kill(world, 1)
+    left = await run_and_leave(world)
     path = world.state / "fraud" / "pods" / left["name"] / "pod.json"
     path.write_text(path.read_text().replace(str(left["model"]["pid"]), str(os.getpid())))
     async with world.running():

@@ -128,11 +128,11 @@ class LocalDeployment:
 
     # Pods
 
-    def adopt(self) -> None:
+    async def adopt(self) -> None:
         """Take up the pods that an earlier `coalmine run` left; those that are ending or not wanted end."""
-        for record in self.files.pods():
-            unwanted = self.gone or record.revision not in self._records
-            self._start(replace(record, ending=True) if unwanted else record)
+        left = self.files.pods()
+        unwanted = {record.name for record in left if self.gone or record.revision not in self._records}
+        await asyncio.gather(*(self._start(replace(r, ending=r.ending or r.name in unwanted)) for r in left))
 
     def pods(self) -> list[PodView]:
         return [
@@ -149,12 +149,12 @@ class LocalDeployment:
             for pod in self._pods.values()
         ]
 
-    def _start(self, record: PodRecord) -> None:
+    async def _start(self, record: PodRecord) -> None:
         def launch(port: int) -> Launch:
             return launch_of(self._records[record.revision], self._folder, port)
 
         pod = self._pods[record.name] = Pod(record, launch, self._around)
-        pod.start()
+        await pod.start()
 
     def _changed(self) -> None:
         self._notify(self.key)
@@ -203,7 +203,7 @@ class LocalDeployment:
         self.files.write_status(status)
         self.status = status
 
-    def apply(self, desired: Desired, plan: Plan) -> None:
+    async def apply(self, desired: Desired, plan: Plan) -> None:
         """Records of new revisions, routing, pods, records of old revisions: in this order, each of them idempotent."""
         wanted = {record.name: record for record in plan.records}
         for name, record in wanted.items():
@@ -218,7 +218,7 @@ class LocalDeployment:
             for _ in range(count):
                 name = f"{revision}-{secrets.token_hex(3)}"
                 logger.info("%s: starts", name)
-                self._start(PodRecord(name=name, revision=revision, created_at=time.time()))
+                await self._start(PodRecord(name=name, revision=revision, created_at=time.time()))
         for name in self._records.keys() - wanted.keys():
             self.files.remove_revision(name)
             del self._records[name]

@@ -81,8 +81,7 @@ class LocalPlatform:
             self._state.close()
             raise
         self._take(reading)
-        for deployment in self._deployments.values():
-            deployment.adopt()
+        await asyncio.gather(*(deployment.adopt() for deployment in self._deployments.values()))
         self._tasks = [
             asyncio.create_task(watch(self._path, seen, self._manifest_changed)),
             asyncio.create_task(self._housekeeping()),
@@ -124,7 +123,7 @@ class LocalPlatform:
     async def apply(self, key: str, desired: Desired, plan: Plan) -> None:
         deployment = self._deployments[key]
         if not deployment.gone:
-            deployment.apply(desired, plan)
+            await deployment.apply(desired, plan)
 
     def on_change(self, notify: Callable[[str], None]) -> None:
         self._listeners.append(notify)
@@ -152,9 +151,12 @@ class LocalPlatform:
         self._deployments[key] = self._make(key, manifest)
 
     def _placed(self, key: str, wanted: Wanted, reading: Reading) -> LocalDeployment:
-        """The deployment of a good manifest, at an ingress port that none of the others in the file has."""
-        others = [d for k, d in self._deployments.items() if k != key and (k in reading.good or k in reading.bad)]
-        slots = {deployment.manifest.slot for deployment in others}
+        """The deployment of a good manifest, at a port that no other in the file and no pod that still ends has."""
+        slots = {
+            other.manifest.slot
+            for name, other in self._deployments.items()
+            if name != key and (name in reading.good or name in reading.bad or other.files.pods())
+        }
         free = next(slot for slot in range(len(slots) + 1) if slot not in slots)
         known = self._deployments.get(key)
         if known is None:

@@ -141,8 +141,11 @@ class Pod:
 
     # Life
 
-    def start(self) -> None:
-        """Adopt what the record names and is still alive, start the rest, and keep both running."""
+    async def start(self) -> None:
+        """Adopt what the record names and is still alive, start the rest, and keep both running.
+
+        What is adopted is looked at before this returns: a pod that is ready must not be taken for one that is not.
+        """
         self._model = Process.adopt(self.record.model)
         if self.record.port == 0:
             self._update(port=pick(self._around.ports_taken()))
@@ -154,7 +157,13 @@ class Pod:
             return
         if self._sidecar and self.record.ingress != self._around.ingress.address:
             logger.info("%s: the ingress address changed, its sidecar starts anew", self.name)
-            self._tasks.append(asyncio.create_task(self._sidecar.end(self._around.drain_timeout)))
+            self._renew_sidecar()
+        if self._model and self._sidecar:
+            model, sidecar = self._launch(self.record.port).probe, SIDECAR_PROBE
+            self._model_ready, self._sidecar_ready = await asyncio.gather(
+                ask(self._around.session, self.record.port, model),
+                ask(self._around.session, self.record.admin_port, sidecar),
+            )
         self._tasks += [asyncio.create_task(self._keep_model()), asyncio.create_task(self._keep_sidecar())]
 
     def end(self, *, settle: bool = True) -> None:
@@ -205,8 +214,7 @@ class Pod:
         if not is_free(self.record.port):
             # Somebody took it while the model was down. The sidecar knows only the old one, so it starts anew too.
             self._update(port=pick(self._around.ports_taken()))
-            if self._sidecar:
-                self._tasks.append(asyncio.create_task(self._sidecar.end(self._around.drain_timeout)))
+            self._renew_sidecar()
         launch = self._launch(self.record.port)
         model = Process.start(
             launch.argv, env={**launch.env, MARK: str(self._directory)}, cwd=launch.cwd, log=self.model_log
@@ -266,6 +274,11 @@ class Pod:
             )
             return sidecar
 
+    def _renew_sidecar(self) -> None:
+        """Drain and end it; `_keep_sidecar` starts another one."""
+        if self._sidecar:
+            self._tasks.append(asyncio.create_task(self._sidecar.end(self._around.drain_timeout + DRAIN_SLACK)))
+
     # Both
 
     async def _watch(self, process: Process, which: Literal["model", "sidecar"], *, adopted: bool) -> None:
@@ -280,10 +293,10 @@ class Pod:
         finally:
             probing.cancel()
             await asyncio.gather(probing, return_exceptions=True)
-            self._set_ready(which, False)
+        self._set_ready(which, False)
 
     async def _probe(self, probe: Probe, port: int, which: Literal["model", "sidecar"]) -> None:
-        judge = Judge(probe)
+        judge = Judge(probe, ready=self._model_ready if which == "model" else self._sidecar_ready)
         await asyncio.sleep(probe.initial_delay)
         while True:
             if judge.take(await ask(self._around.session, port, probe)):

@@ -82,10 +82,10 @@ async def ask(session: aiohttp.ClientSession, port: int, probe: Probe) -> bool:
 class Judge:
     """Answers in a row against the thresholds of a probe: flips only when one is reached."""
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, *, ready: bool = False) -> None:
         self._probe = probe
         self._run = 0
-        self.ready = False
+        self.ready = ready
 
     def take(self, answer: bool) -> bool:
         """Count an answer; true where `ready` flipped."""
