@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 import uvloop
-
 from tests.relay.harness import Pod, Upstream, close_all
 
 

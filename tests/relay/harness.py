@@ -189,8 +189,6 @@ async def close_all() -> None:
         SERVERS.pop().close()
     for writer in OPEN:
         writer.transport.abort()
-        # uvloop forgets to mark a transport whose peer has ended as closing when it is aborted.
-        writer.close()
     await asyncio.sleep(0.01)
     OPEN.clear()
 
@@ -273,7 +271,9 @@ def chunked(*pieces: bytes, path: str = "/v2/models/m/infer") -> bytes:
 class Pod:
     """One sidecar's relay on free ports in this process, its model at `model_port`."""
 
-    def __init__(self, model_port: int, document: Routing | None = None, *, revision: str = "a", **options: Any) -> None:
+    def __init__(
+        self, model_port: int, document: Routing | None = None, *, revision: str = "a", **options: Any
+    ) -> None:
         self.telemetry = Telemetry(pod="p", revision=revision)
         self.document = document
         self.model_port = model_port

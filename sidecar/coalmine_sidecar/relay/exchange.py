@@ -31,6 +31,8 @@ CLIENT_CLOSED: Final = 499
 MAX_ENDPOINTS: Final = 3
 #: Bytes of a model's own error that are kept while the fallback is asked.
 KEPT_ERROR: Final = 65536
+#: Seconds in which it has to be whole.
+KEPT_WAIT: Final = 0.5
 #: Bytes up to which pieces are joined for one write; longer ones are not worth the copy.
 JOINED: Final = 65536
 #: What a local sidecar says when its model refused: nothing was consumed, so another pod may be asked.
@@ -220,11 +222,13 @@ class Exchange:
             client_is_slow = self.client.paused
             self._drop_upstream()
             self._break(CANCELLED if client_is_slow else TIMEOUT)
-        elif not self.whole and not upstream.paused:
+        elif not self.whole and not upstream.paused and not upstream.answer.status:
             self.refuse(Refusal(408, "the request's body did not come in time"))
         else:
+            # A status without an end: the fallback does not wait for the rest of an error.
+            failure = Failure.STATUS if upstream.answer.status else Failure.TIMEOUT
             self._drop_upstream()
-            self._failed(Failure.TIMEOUT, now)
+            self._failed(failure, now)
 
     # What endpoints and upstream connections call
 
@@ -258,8 +262,11 @@ class Exchange:
         if self._head_out:
             self._break(MODEL_ERROR)
         else:
-            stale = connection.used and not connection.fed
-            self._failed(Failure.STALE if stale else Failure.RESET, monotonic())
+            if answer.status:
+                failure = Failure.STATUS
+            else:
+                failure = Failure.STALE if connection.used and not connection.fed else Failure.RESET
+            self._failed(failure, monotonic())
 
     def answer_arrived(self, connection: UpstreamConnection, answer: Answer, now: float) -> None:
         """The answer's head, or more of its body, or its end: all there is goes to the client in one write."""
@@ -381,6 +388,7 @@ class Exchange:
         if not self._may_be_sent_again(Failure.STATUS) or self._another_answer(unopened, now) is None:
             return False
         if not answer.complete and sum(map(len, answer.body)) < KEPT_ERROR:
+            self.client.watch(min(self.client.deadline, now + KEPT_WAIT))
             return True
         self._upstream = None
         if answer.complete:
