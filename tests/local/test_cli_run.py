@@ -21,6 +21,7 @@ from coalmine_operator.cli.errors import CliError
 from coalmine_operator.cli.tokens import read_token
 
 Start = Callable[..., Run]
+Refused = Callable[..., list[str]]
 
 
 @pytest.fixture
@@ -36,37 +37,43 @@ def start(tmp_path: Path) -> Iterator[Start]:
         run.clean()
 
 
-def refused(folder: Path, *options: str) -> list[str]:
-    """What a run says that refuses to start; nothing may be left of it."""
-    done = coalmine("run", "fraud.yaml", "--port", str(free_port()), "--web-port", "0", *options, cwd=folder, code=2)
-    assert done.stdout == ""
-    return done.stderr.splitlines()
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """What a run says that does not start."""
+
+    def says(*options: str) -> list[str]:
+        monkeypatch.chdir(tmp_path)
+        code, out, err = said(capsys, "run", "fraud.yaml", "--port", str(free_port()), "--web-port", "0", *options)
+        assert (code, out) == (2, "")
+        return err.splitlines()
+
+    return says
 
 
 def test_bad_input_is_one_line_each_and_nothing_starts(tmp_path: Path) -> None:
     more = "  replica: 2\n  strategy: {canary: {steps: [{setWeight: 5}, {setWeight: 140}]}}\n"
     (tmp_path / "fraud.yaml").write_text(manifest("v1", more=more))
-    lines = refused(tmp_path)
+    lines = coalmine("run", "fraud.yaml", cwd=tmp_path, code=2).stderr.splitlines()
     assert len(lines) == 2
     assert any("spec.strategy.canary.steps[1].setWeight: 140 is over 100" in line for line in lines)
     assert any("spec.replica: " in line for line in lines)
     assert not (tmp_path / ".coalmine").exists()
 
 
-def test_no_file(tmp_path: Path) -> None:
-    (line,) = refused(tmp_path)
+def test_no_file(refused: Refused) -> None:
+    (line,) = refused()
     assert line.endswith("fraud.yaml: No such file or directory")
 
 
-def test_taken_ports_are_named(tmp_path: Path) -> None:
+def test_taken_ports_are_named(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "fraud.yaml").write_text(manifest("v1"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        lines = refused(tmp_path, "--web-port", str(port))
+        lines = refused("--web-port", str(port))
         assert lines == [
             f"port {port} on 127.0.0.1 is taken: stop what listens there or give another one with --web-port"
         ]
-        lines = refused(tmp_path, "--port", str(port))
+        lines = refused("--port", str(port))
         assert lines == [f"port {port} on 127.0.0.1 is taken: stop what listens there or give another one with --port"]
     assert not list(tmp_path.glob(".coalmine/*/pods/*"))
 
@@ -87,14 +94,14 @@ def test_a_bad_token(token: bytes, line: str, tmp_path: Path) -> None:
     assert (str(caught.value), caught.value.code) == (f"{tmp_path / 'token'}: {line}", 2)
 
 
-def test_no_token_file_and_nothing_starts(tmp_path: Path) -> None:
+def test_no_token_file_and_nothing_starts(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "fraud.yaml").write_text(manifest("v1"))
-    assert refused(tmp_path, "--alerts-token-file", "token") == ["token: cannot be read: No such file or directory"]
+    assert refused("--alerts-token-file", "token") == ["token: cannot be read: No such file or directory"]
     assert not (tmp_path / ".coalmine").exists()
 
 
 def test_start_secrets_orders_and_a_clean_stop(
-    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    start: Start, refused: Refused, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def says(*arguments: str) -> tuple[object, str]:
         code, out, err = said(capsys, *arguments, "--state", str(tmp_path / ".coalmine"))
@@ -114,7 +121,7 @@ def test_start_secrets_orders_and_a_clean_stop(
     code, line = says("promote", "--revision", "v9")
     assert code == 1
     assert line.startswith("fraud: promote refused: the order names v9, but now it is about v1")
-    (line,) = refused(tmp_path)
+    (line,) = refused()
     assert "in use by another `coalmine run`" in line
 
     pids = run.pids()
@@ -136,7 +143,7 @@ def test_start_secrets_orders_and_a_clean_stop(
     assert len(json.loads(says("history", "--output", "json")[1])["default/fraud"]) == 1
 
 
-def test_leave_and_take_up_again(start: Start) -> None:
+def test_leave_and_take_up_again(start: Start, refused: Refused) -> None:
     run = start(manifest("v1"), "--on-exit", "leave")
     run.until_phase("Healthy", "v1")
     pids = run.pids()
@@ -147,7 +154,7 @@ def test_leave_and_take_up_again(start: Start) -> None:
 
     token = (run.state / "alerts-token").read_text()
     (run.state / "alerts-token").write_text("")
-    (line,) = refused(run.folder)
+    (line,) = refused()
     assert line == ".coalmine/alerts-token: holds no token: write one word of at most 4096 characters"
     assert all(map(psutil.pid_exists, pids))
     (run.state / "alerts-token").write_text(token)

@@ -48,14 +48,11 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class Running(Struct, frozen=True, kw_only=True):
-    """The parts that run, for whoever started them. `alerts_url` takes Alertmanager's webhook with `alerts_token`."""
+    """The parts that run. `alerts_url` takes Alertmanager's webhook with the token in `alerts_token_file`."""
 
     platform: LocalPlatform
-    runtime: Runtime
     backend: RuntimeBackend
-    api_port: int
     alerts_url: str
-    alerts_token: str
     alerts_token_file: Path
 
 
@@ -105,11 +102,8 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         leave = settings.leave
         yield Running(
             platform=platform,
-            runtime=runtime,
             backend=backend,
-            api_port=server.port,
             alerts_url=f"http://{HOST}:{server.port}/alerts",
-            alerts_token=token,
             alerts_token_file=token_file,
         )
     finally:
