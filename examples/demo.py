@@ -94,7 +94,7 @@ async def _main(arguments: argparse.Namespace, folder: Path) -> int:
         console = Console(highlight=False, width=200, force_terminal=False)
     coalmine = Coalmine(folder, arguments.port or free_port())
     rows, labels = train.held_out()
-    load = Load(coalmine.infer, rows, labels, rate=arguments.rate)
+    load = Load(coalmine.infer, rows, labels, rate=arguments.rate, timeout=10.0)
     with Screen(console) as screen:
         screen.say(f"everything is in {folder}, requests go to port {coalmine.port}")
         demo = Demo(coalmine, load, screen)

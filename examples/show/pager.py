@@ -1,9 +1,12 @@
 """A stand-in for Prometheus and Alertmanager: scrapes the sidecars, watches one rule, calls the webhook.
 
-The rule, in PromQL: the share of a canary's answers slower than 250 ms, over the last seconds, is above a half:
+The rule, in PromQL: the share of a canary's answers slower than 250 ms is above stable's by more than a half. A machine
+that is busy with something else slows both, which is nobody's regression.
 
-    1 - sum by (version) (rate(coalmine_request_duration_seconds_bucket{track="canary", role="ingress", le="0.25"}[3s]))
-      / sum by (version) (rate(coalmine_request_duration_seconds_count{track="canary", role="ingress"}[3s])) > 0.5
+    slow{track="canary"} - ignoring(version, track) group_left() slow{track="stable"} > 0.5
+
+    slow = 1 - sum by (version, track) (rate(coalmine_request_duration_seconds_bucket{role="ingress", le="0.25"}[3s]))
+             / sum by (version, track) (rate(coalmine_request_duration_seconds_count{role="ingress"}[3s]))
 """
 
 from __future__ import annotations
@@ -31,13 +34,18 @@ EVERY = 0.5
 
 @dataclass
 class Counts:
-    """Answers of one version since a sidecar's start, and those among them over LIMIT."""
+    """Answers of one version, those among them over LIMIT, and the version's track."""
 
     answers: float = 0.0
     slow: float = 0.0
+    track: str = ""
+
+    @property
+    def share(self) -> float:
+        return self.slow / self.answers if self.answers else 0.0
 
 
-#: (pod, version) -> what that pod's sidecar counted.
+#: (pod, version) -> what that pod's sidecar counted since its start.
 Scrape = dict[tuple[str, str], Counts]
 
 
@@ -72,7 +80,7 @@ class Pager:
             await asyncio.sleep(EVERY)
 
     def look(self, now: float, scrape: Scrape) -> dict[str, Counts]:
-        """What each version's canary answered within the window that ends with this scrape."""
+        """What each version answered within the window that ends with this scrape."""
         self._scrapes.append((now, scrape))
         while self._scrapes[0][0] < now - WINDOW:
             self._scrapes.popleft()
@@ -80,7 +88,7 @@ class Pager:
         window: dict[str, Counts] = {}
         for (pod, version), last in scrape.items():
             first = before.get((pod, version), Counts())
-            counts = window.setdefault(version, Counts())
+            counts = window.setdefault(version, Counts(track=last.track))
             # A sidecar that started anew counts from 0: no increase is better than a wrong one.
             counts.answers += max(0.0, last.answers - first.answers)
             counts.slow += max(0.0, last.slow - first.slow)
@@ -88,13 +96,13 @@ class Pager:
 
     async def _judge(self, window: dict[str, Counts]) -> None:
         """Call the webhook where an alert begins or ends; like Alertmanager again and again, until it says 200."""
-        above = {v: c for v, c in window.items() if c.answers >= LEAST and c.slow / c.answers > SHARE}
+        above = too_slow(window)
         for version, counts in above.items():
             if version not in self._firing:
                 posted = time.time()
                 if await self._post("firing", version, stamp(posted)):
                     self._firing[version] = stamp(posted)
-                    self.fired.append(Fired(version, posted, counts.slow / counts.answers, int(counts.answers)))
+                    self.fired.append(Fired(version, posted, counts.share, int(counts.answers)))
         for version in self._firing.keys() - above.keys():
             if await self._post("resolved", version, self._firing[version]):
                 del self._firing[version]
@@ -105,16 +113,26 @@ class Pager:
         return code == 200
 
 
+def too_slow(window: dict[str, Counts]) -> dict[str, Counts]:
+    """The canaries for which the rule holds."""
+    usual = max((c.share for c in window.values() if c.track == "stable"), default=0.0)
+    return {
+        version: counts
+        for version, counts in window.items()
+        if counts.track == "canary" and counts.answers >= LEAST and counts.share > usual + SHARE
+    }
+
+
 def read(page: str) -> dict[str, Counts]:
-    """The canary's latency histogram of one sidecar's metrics, by version."""
+    """The latency histograms of one sidecar's metrics, by version."""
     counts: dict[str, Counts] = {}
     lines = [line for line in page.splitlines() if line.startswith((HISTOGRAM, f"# TYPE {HISTOGRAM}"))]
     for family in text_string_to_metric_families("\n".join([*lines, ""])):
         for sample in family.samples:
             labels = sample.labels
-            if labels.get("track") != "canary" or labels.get("role") != "ingress":
+            if labels.get("role") != "ingress":
                 continue
-            count = counts.setdefault(labels["version"], Counts())
+            count = counts.setdefault(labels["version"], Counts(track=labels["track"]))
             if sample.name == f"{HISTOGRAM}_count":
                 count.answers += sample.value
                 count.slow += sample.value

@@ -76,9 +76,18 @@ async def test_waiting_ends_by_the_condition_the_deadline_or_what_is_broken() ->
         await until(lambda: None, 60, "v2 comes", lambda: "coalmine died")
 
 
-def test_pager_reads_the_canary_at_the_ingress_only() -> None:
-    assert pager.read(PAGE) == {"v4": Counts(answers=10, slow=7)}
+def test_pager_reads_histograms_at_the_ingress_only() -> None:
+    assert pager.read(PAGE) == {"v4": Counts(10, 7, "canary"), "v2": Counts(50, 50, "stable")}
     assert pager.read("") == {}
+
+
+def test_a_canary_is_too_slow_only_beside_a_stable_that_is_not() -> None:
+    slow, few = Counts(20, 19, "canary"), Counts(9, 9, "canary")
+    assert pager.too_slow({"v4": slow}) == {"v4": slow}
+    assert pager.too_slow({"v4": slow, "v2": Counts(100, 40, "stable")}) == {"v4": slow}
+    assert pager.too_slow({"v4": slow, "v2": Counts(100, 50, "stable")}) == {}
+    assert pager.too_slow({"v4": few}) == {}
+    assert pager.too_slow({"v1": Counts(100, 100, "stable"), "v9": Counts(100, 100, "retired")}) == {}
 
 
 def test_pager_measures_the_increase_of_each_sidecar_within_the_window(tmp_path: Path) -> None:
