@@ -25,7 +25,7 @@ from coalmine_operator.runtime import Runtime, View
 
 KEY = "default/fraud"
 HERE = Path(__file__).parent
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def free_port() -> int:
@@ -114,15 +114,12 @@ class World:
         return [endpoint for revision in self.routing()["revisions"] for endpoint in revision["endpoints"]]
 
     def processes(self) -> list[int]:
-        """Models by their mark, sidecars by their command line; zombies are nobody's."""
+        """Models and sidecars that run, by their mark; zombies are nobody's."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                marked = process.environ().get(MARK, "").startswith(str(self.state))
-                sidecar = any(str(self.state) in word for word in process.cmdline()) and "coalmine_sidecar" in (
-                    process.cmdline()
-                )
-                if (marked or sidecar) and process.status() != psutil.STATUS_ZOMBIE:
+                marked = f":{self.state}/" in process.environ().get(MARK, "")
+                if marked and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process.pid)
         return found
 

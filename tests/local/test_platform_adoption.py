@@ -133,11 +133,16 @@ async def test_another_ingress_port_renews_the_sidecars_only(world: World) -> No
         assert (await world.infer())["model_version"] == "v1"
 
 
-async def test_a_model_started_in_the_moment_before_the_crash_is_no_stray(world: World) -> None:
-    """The crash came between the start of the process and its record."""
+async def test_what_was_started_in_the_moment_before_the_crash_is_ended(world: World) -> None:
+    """The crash came between the start of the processes and their record."""
     left = await run_and_leave(world)
     path = world.state / "fraud" / "pods" / left["name"] / "pod.json"
-    path.write_text(path.read_text().replace(str(left["model"]["pid"]), str(os.getpid())))
+    text = path.read_text()
+    for part in ("model", "sidecar"):
+        text = text.replace(str(left[part]["pid"]), str(os.getpid()))
+    path.write_text(text)
+    assert len(world.processes()) == 2
     async with world.running():
         await world.healthy()
         assert not alive(process(left))
+        assert len(world.processes()) == 2

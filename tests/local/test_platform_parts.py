@@ -22,7 +22,7 @@ from coalmine_operator.engine import RevisionRecord
 from coalmine_operator.platforms.local import Refused, logs, manifest, ports
 from coalmine_operator.platforms.local.pod import BackOff
 from coalmine_operator.platforms.local.probe import Judge, Probe, ask, probe_for
-from coalmine_operator.platforms.local.process import MARK, Process, alive, kill_strays
+from coalmine_operator.platforms.local.process import MARK, Process, alive, kill_strays, mark_of
 from coalmine_operator.platforms.local.state import PodRecord, ProcessRecord, StateDirectory
 from coalmine_operator.render import container
 
@@ -136,10 +136,11 @@ async def test_a_missing_command(tmp_path: Path) -> None:
 
 
 async def test_strays_are_known_by_their_mark(tmp_path: Path) -> None:
-    mine = start("import time; time.sleep(60)", tmp_path, **{MARK: str(tmp_path)})
-    other = start("import time; time.sleep(60)", tmp_path, **{MARK: str(tmp_path) + "x"})
-    await until(lambda: psutil.Process(mine.pid).environ().get(MARK) == str(tmp_path))  # it has called exec
-    kill_strays(tmp_path)
+    mark = mark_of("model", tmp_path)
+    mine = start("import time; time.sleep(60)", tmp_path, **{MARK: mark})
+    other = start("import time; time.sleep(60)", tmp_path, **{MARK: mark + "x"})
+    await until(lambda: psutil.Process(mine.pid).environ().get(MARK) == mark)  # it has called exec
+    kill_strays(mark)
     await mine.wait()
     assert other.running
     await other.kill()

@@ -21,6 +21,7 @@ from ...api.decode import decode
 from ...api.spec import Metadata, ModelDeploymentSpec
 from ...api.status import Status
 from ...engine.model import Observed, Plan, RevisionRecord, RevisionState
+from ...render.container import local_container
 from ...render.routing import render_routing, same_but_generation
 from ...sources.snapshots import Snapshots, Traffic
 from ..base import Desired
@@ -106,6 +107,8 @@ class LocalDeployment:
         self.manifest = manifest
         self.spec, self.metadata = _decoded(manifest)
         self.problems = ()
+        for line in local_container(self.spec.template, model=self.spec.model).ignored if changed else ():
+            logger.warning("%s: %s", self.key, line)
 
     def place(self, slot: int, port: int) -> None:
         """Give it another ingress port: while it was gone somebody else got its own."""

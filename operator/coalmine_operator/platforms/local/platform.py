@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+from msgspec.structs import replace
 
+from ...api.problems import Invalid
 from ...api.status import Status
 from ...engine.model import Observed, Plan
 from ...sources.snapshots import Traffic
@@ -17,7 +19,7 @@ from ..base import Desired
 from .deployment import LocalDeployment, PodView
 from .manifest import Reading, Wanted, read, signature, watch
 from .ports import LOOPBACK, Ingress
-from .process import alive
+from .process import alive, mark_of, strays
 from .refused import Refused
 from .state import LastGood, StateDirectory
 
@@ -72,7 +74,7 @@ class LocalPlatform:
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         try:
             for name in self._state.names():
-                self._restore(name)
+                self._restore(name, reading)
             for key, wanted in sorted(reading.good.items()):
                 self._deployments[key] = self._placed(key, wanted, reading)
                 self._check_port(self._deployments[key])
@@ -141,14 +143,22 @@ class LocalPlatform:
 
     # The manifest
 
-    def _restore(self, name: str) -> None:
-        files = self._state.deployment(name)
-        manifest = files.read_manifest()
+    def _restore(self, name: str, reading: Reading) -> None:
+        manifest = self._state.deployment(name).read_manifest()
         if manifest is None:
             return
         metadata = manifest.document["metadata"]
         key = f"{metadata.get('namespace', 'default')}/{metadata['name']}"
-        self._deployments[key] = self._make(key, manifest)
+        try:
+            self._deployments[key] = self._make(key, manifest)
+        except Invalid as error:
+            # An earlier Coalmine took what this one does not.
+            if key not in reading.good:
+                raise Refused(
+                    f"{self._state_path / name}: holds a manifest that is not good any more: {error}"
+                ) from error
+            document, generation = reading.good[key].document, manifest.generation + 1
+            self._deployments[key] = self._make(key, replace(manifest, document=document, generation=generation))
 
     def _placed(self, key: str, wanted: Wanted, reading: Reading) -> LocalDeployment:
         """The deployment of a good manifest, at a port that no other in the file and no pod that still ends has."""
@@ -184,10 +194,14 @@ class LocalPlatform:
 
     def _check_port(self, deployment: LocalDeployment) -> None:
         """Raises Refused where somebody else has the port; sidecars that an earlier run left are ours."""
-        address = deployment.ingress.address
-        ours = (pod.sidecar for pod in deployment.files.pods() if pod.ingress == address)
-        if not any(sidecar and alive(sidecar) for sidecar in ours):
+        pods = [pod for pod in deployment.files.pods() if pod.ingress == deployment.ingress.address]
+        if any(pod.sidecar and alive(pod.sidecar) for pod in pods):
+            return
+        try:
             deployment.ingress.check()
+        except Refused:
+            if not any(strays(mark_of("sidecar", deployment.files.pod_directory(pod.name))) for pod in pods):
+                raise
 
     def _take(self, reading: Reading) -> None:
         """Make the good manifests the wanted ones; what is not in the file any more goes."""

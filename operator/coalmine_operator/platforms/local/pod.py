@@ -17,7 +17,7 @@ from .launch import Launch, sidecar_argv, sidecar_environment
 from .logs import tail, trim
 from .ports import LOOPBACK, Ingress, is_free, loopback_socket, pick
 from .probe import STARTING_PERIOD, Judge, Probe, ask
-from .process import MARK, Process, kill_strays
+from .process import MARK, Process, kill_strays, mark_of
 from .state import DeploymentFiles, PodRecord, write_atomically
 
 logger = logging.getLogger("coalmine")
@@ -38,6 +38,9 @@ DRAIN_SLACK: Final = 2.0
 #: Logs of ended pods kept for each deployment.
 KEPT_LOGS: Final = 10
 SIDECAR_PROBE: Final = Probe(paths=("/readyz",), period=1.0)
+
+
+Which = Literal["model", "sidecar"]
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):
@@ -146,12 +149,11 @@ class Pod:
 
         What is adopted is looked at before this returns: a pod that is ready must not be taken for one that is not.
         """
-        self._model = Process.adopt(self.record.model)
-        if self.record.port == 0:
+        new = self.record.port == 0
+        if new:
             self._update(port=pick(self._around.ports_taken()))
-        elif self._model is None:
-            kill_strays(self._directory)
-        self._sidecar = Process.adopt(self.record.sidecar)
+        self._model = self._adopt("model", new)
+        self._sidecar = self._adopt("sidecar", new)
         if self.ending:
             self._end = asyncio.create_task(self._run_end(settle=False))
             return
@@ -174,6 +176,12 @@ class Pod:
         if not self._end:
             self._end = asyncio.create_task(self._run_end(settle=settle))
             self._update(ending=True)
+
+    def _adopt(self, which: Which, new: bool) -> Process | None:
+        process = Process.adopt(self.record.model if which == "model" else self.record.sidecar)
+        if process is None and not new:
+            kill_strays(mark_of(which, self._directory))
+        return process
 
     async def ended(self) -> None:
         if self._end:
@@ -217,7 +225,7 @@ class Pod:
             self._renew_sidecar()
         launch = self._launch(self.record.port)
         model = Process.start(
-            launch.argv, env={**launch.env, MARK: str(self._directory)}, cwd=launch.cwd, log=self.model_log
+            launch.argv, env={**launch.env, MARK: mark_of("model", self._directory)}, cwd=launch.cwd, log=self.model_log
         )
         self._model = model  # known even if the disk is full
         self._update(model=model.record, grace=launch.grace, restarts=self._restarts)
@@ -260,7 +268,7 @@ class Pod:
             )
             sidecar = Process.start(
                 argv,
-                env=sidecar_environment(),
+                env={**sidecar_environment(), MARK: mark_of("sidecar", self._directory)},
                 cwd=self._around.files.path,
                 log=self._sidecar_log,
                 pass_fds=(ingress, local.fileno(), admin.fileno()),
@@ -281,7 +289,7 @@ class Pod:
 
     # Both
 
-    async def _watch(self, process: Process, which: Literal["model", "sidecar"], *, adopted: bool) -> None:
+    async def _watch(self, process: Process, which: Which, *, adopted: bool) -> None:
         """Probe `process` until it ends; one that was adopted is past its initial delay."""
         probe = self._launch(self.record.port).probe if which == "model" else SIDECAR_PROBE
         port = self.record.port if which == "model" else self.record.admin_port
@@ -295,7 +303,7 @@ class Pod:
             await asyncio.gather(probing, return_exceptions=True)
         self._set_ready(which, False)
 
-    async def _probe(self, probe: Probe, port: int, which: Literal["model", "sidecar"]) -> None:
+    async def _probe(self, probe: Probe, port: int, which: Which) -> None:
         judge = Judge(probe, ready=self._model_ready if which == "model" else self._sidecar_ready)
         await asyncio.sleep(probe.initial_delay)
         while True:
@@ -303,7 +311,7 @@ class Pod:
                 self._set_ready(which, judge.ready)
             await asyncio.sleep(probe.period if judge.ready else min(probe.period, STARTING_PERIOD))
 
-    def _set_ready(self, which: Literal["model", "sidecar"], value: bool) -> None:
+    def _set_ready(self, which: Which, value: bool) -> None:
         before = self.ready
         if which == "model":
             self._model_ready = value

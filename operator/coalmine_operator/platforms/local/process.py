@@ -17,8 +17,8 @@ from .state import ProcessRecord
 
 #: How often a process is looked at where the system has no pidfd (macOS).
 POLL: Final = 0.2
-#: A variable by which the processes of a pod are known, children that a model left behind among them.
-MARK: Final = "COALMINE_POD"
+#: A variable by which a pod's processes are known, those among them that a model started itself.
+MARK: Final = "COALMINE_PROCESS_OF"
 #: psutil adds the boot time to a process's start; clock adjustments move that sum a little.
 CLOCK_SLACK: Final = 2.0
 #: How long after a SIGKILL a process may still be there (a disk that does not answer).
@@ -159,12 +159,26 @@ def alive(record: ProcessRecord) -> bool:
         return False
 
 
-def kill_strays(mark: Path) -> None:
-    """Kill what carries `mark`: helpers of a model that died unseen, or a model started in the moment before a crash.
+def mark_of(which: str, pod_directory: Path) -> str:
+    """The value of MARK for the model or the sidecar of a pod."""
+    return f"{which}:{pod_directory}"
 
-    Only for pods of an earlier `coalmine run`; looks at every process of this machine that we may look at.
+
+def strays(mark: str) -> list[psutil.Process]:
+    """What carries `mark`: started in the moment before a crash, or left by a process that died unseen.
+
+    Looks at every process of this machine that we may look at.
     """
+    found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == str(mark):
-                process.kill()  # psutil makes sure that the pid is still the same process's
+            if process.environ().get(MARK) == mark:
+                found.append(process)
+    return found
+
+
+def kill_strays(mark: str) -> None:
+    """Only for a pod of an earlier `coalmine run` whose process could not be adopted."""
+    for process in strays(mark):
+        with contextlib.suppress(psutil.Error):
+            process.kill()  # psutil makes sure that the pid is still the same process's
