@@ -33,6 +33,7 @@ class RoutingFile:
         self._failed = failed
         self._mark: _Mark | None = None
         self._data = b""
+        self._unreadable = ""
         self._timer: asyncio.TimerHandle | None = None
 
     def read_first(self) -> bool:
@@ -66,8 +67,13 @@ class RoutingFile:
         except FileNotFoundError:
             return  # Between a rename's two halves, or gone: what was read last holds.
         except OSError as error:
-            self._report(f"routing file {self._path}: {error.strerror}")
+            # Perhaps only for now (rights, a disk): looked at again each time, reported once.
+            message = f"routing file {self._path}: {error.strerror}"
+            if message != self._unreadable:
+                self._unreadable = message
+                self._report(message)
             return
+        self._unreadable = ""
         # The mark was taken before the read: a write in between makes the next look see a change again.
         self._mark = mark
         if data == self._data:
