@@ -11,7 +11,7 @@ from msgspec import json
 from coalmine_sidecar.protocols import EXTRACT_FAILURES, extract, v2
 from coalmine_sidecar.protocols.outputs import MAX_COLUMNS, MAX_ROWS, MAX_WIDTH
 
-few = settings(max_examples=150, deadline=None)
+few = settings(max_examples=80, deadline=None)
 
 CODES = {
     "UINT8": ("B", st.integers(0, 2**8 - 1)),

@@ -34,7 +34,7 @@ names = st.sampled_from(["score", "label", *(f"output {i}" for i in range(12))])
 revisions = st.sampled_from([f"rev-{i}" for i in range(30)])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(edges, st.lists(values, max_size=40))
 def test_every_value_counts_once_where_it_belongs(cuts: tuple[float, ...], given_values: list[Value]) -> None:
     counter = OutputCounter("score", cuts)
@@ -153,4 +153,4 @@ class Sidecar(RuleBasedStateMachine):
 
 
 TestSidecar = Sidecar.TestCase
-TestSidecar.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestSidecar.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeGuard
-
-from ..protocols import Answer, Value
+from ..protocols import Answer
 from ..telemetry import EpochCell, Series
 from ..telemetry.counters import bump
-
-#: Numbers beyond it have no place in a histogram's raw values (whole numbers can be larger than any float).
-_LARGEST: Final = 1e300
 
 
 def record(series: Series, cell: EpochCell | None, answer: Answer, draw: float) -> None:
@@ -29,13 +24,8 @@ def record(series: Series, cell: EpochCell | None, answer: Answer, draw: float) 
         for value in values:
             counter.add(value)
         chosen = values[int(draw * len(values))]
-        if _is_number(chosen):
-            series.keep_value(counter.name, float(chosen))
+        series.keep_value(counter.name, chosen)
         if cell is not None and (counted := cell.outputs.get(counter.name)) is not None:
             counted.add(chosen)
     for reason in failures:
         bump(series.extract_failures, reason)
-
-
-def _is_number(value: Value) -> TypeGuard[float]:
-    return isinstance(value, float | int) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST

@@ -47,6 +47,8 @@ _ELEMENTS: Final[dict[str, Any]] = {
     "BYTES": list[str | None],
 }
 _DECODERS: Final = {name: msgspec.json.Decoder(kind) for name, kind in _ELEMENTS.items()}
+_FLOATS: Final = ("FP64", "FP32", "FP16")
+_ONE: Final = ([1, 1], [1])
 #: A longer element is text, not a label: its rest need not be read.
 _LABEL_BYTES: Final = 512
 #: No tensor has more dimensions; the product of thousands of them would take long.
@@ -85,6 +87,8 @@ def read(body: bytes, json_length: int | None = None) -> Answer:
         return failure("not_json")
     if not outputs:
         return failure("no_outputs")
+    if len(outputs) == 1 and (one := _read_one(outputs[0])) is not None:
+        return one
     answer = Answer()
     for output in outputs[:MAX_COLUMNS]:
         if answer.full:
@@ -108,6 +112,18 @@ def _read_head(head: bytes) -> list[_Output]:
         raise
     except ValueError:
         return _decode(strict_json(head)).outputs
+
+
+def _read_one(output: _Output) -> Answer | None:
+    """The commonest answer by far, one float in JSON, read in half the time; None where it is not that."""
+    if output.data and output.shape in _ONE and output.datatype in _FLOATS:
+        try:
+            values = _DECODERS["FP64"].decode(output.data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        if len(values) == 1:
+            return Answer(1, [(output.name, values)])
+    return None
 
 
 def _binary_size(output: _Output) -> int | None:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Final
 
 from ..contract import KEPT_VALUES, OUTCOMES, EpochCounts
-from ..protocols import EXTRACT_FAILURES
+from ..protocols import EXTRACT_FAILURES, Value
 from .outputs import OTHER, Edges, OutputSet
 
 #: Upper bounds (`le`), seconds.
@@ -23,6 +23,9 @@ SIZES: Final = tuple(256.0 * 4**k for k in range(10))
 #: Status codes with a series of their own; all others share `_other`. 499: the client left before the answer.
 CODES: Final = frozenset(s.value for s in HTTPStatus) | {499}
 NO_CODE: Final = 0
+
+#: Beyond it a number is no raw value: whole numbers can be larger than any float.
+_LARGEST: Final = 1e300
 
 SKIPS: Final = ("budget", "queue", "size", "encoding")
 
@@ -113,12 +116,13 @@ class Series:
                 totals[OUTCOMES[outcome]] = totals.get(OUTCOMES[outcome], 0) + count
         return totals
 
-    def keep_value(self, output: str, value: float) -> None:
-        """Add to the raw values of an output that has a place in `outputs`."""
-        ring = self.values.get(output)
-        if ring is None:
-            ring = self.values[output] = deque(maxlen=KEPT_VALUES)
-        ring.append(value)
+    def keep_value(self, output: str, value: Value) -> None:
+        """Add to the raw values of an output that has a place in `outputs`; only numbers have raw values."""
+        if isinstance(value, (float, int)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST:
+            ring = self.values.get(output)
+            if ring is None:
+                ring = self.values[output] = deque(maxlen=KEPT_VALUES)
+            ring.append(float(value))
 
 
 class EpochCell:
