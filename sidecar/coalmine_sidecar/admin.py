@@ -68,7 +68,7 @@ def _why_not_ready(telemetry: Telemetry, model: bool | str) -> str:
     if telemetry.draining:
         return "draining"
     if telemetry.routing is None:
-        return "no routing file yet"
+        return telemetry.last_routing_error or "no routing file yet"
     if isinstance(model, str):
         return model
     return "" if model else "the model is not ready"

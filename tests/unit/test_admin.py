@@ -168,6 +168,8 @@ async def test_resources_beside_their_limits(admin: Admin) -> None:
 async def test_before_any_routing_file(admin: Admin) -> None:
     assert await admin.value("coalmine_routing_generation") == 0
     assert (await admin.get("/readyz"))[::2] == (503, "no routing file yet\n")
+    admin.telemetry.reload_failed("routing file: no JSON")
+    assert (await admin.get("/readyz"))[::2] == (503, "routing file: no JSON\n")
 
 
 async def test_health_and_readiness(admin: Admin) -> None:
