@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from coalmine_operator.analysis import Looked, bank, epoch_boundaries, judge, merge, thresholds, worst
+from coalmine_operator.analysis.drift import OutputDrift
 from coalmine_operator.api.duration import Duration
 from coalmine_operator.api.spec import Analysis, Baseline, Metric
 from coalmine_operator.api.status import Banked, Verdict, VerdictName
@@ -196,6 +197,38 @@ def test_outputs_nobody_can_compare_are_unknown() -> None:
     assert told(one(msgspec.structs.replace(SCORES, output="y"), looked(fine, fine))) == ("Unknown", "NoOutputs")
     other = requests(300, outputs={"score": OutputCounts(edges=(0.5,), bins=[150, 150])})
     assert told(one(SCORES, looked(other, fine))) == ("Unknown", "NoOutputs")
+
+
+def test_several_outputs_share_one_alpha() -> None:
+    """The e-values are averaged: what would do for one output alone is not enough beside seven steady ones."""
+    moved, steady = scores(30, 12, 5, 2, 1), scores(10, 10, 10, 10, 10)
+    touchy = msgspec.structs.replace(SCORES, threshold=0.01)
+    alone = one(touchy, looked(moved, steady), alpha=0.01)
+    assert alone.verdict == "Fail"
+    names = [f"x{i}" for i in range(7)]
+    more = {name: OutputCounts(edges=EDGES, bins=[10] * 5) for name in names}
+    many = looked(requests(50, outputs=moved.outputs | more), requests(50, outputs=steady.outputs | more))
+    beside = one(touchy, many, alpha=0.01)
+    assert beside.evidence["outputs"]["score"]["logE"] == pytest.approx(alone.statistic, abs=1e-3)
+    assert alone.threshold < alone.statistic < alone.threshold + math.log(8)
+    assert beside.statistic == pytest.approx(alone.statistic - math.log(8), abs=0.1)
+    assert beside.verdict == "Unknown"
+
+
+def test_psi_of_epochs_is_weighted_and_its_error_shrinks() -> None:
+    once = OutputDrift().add([40, 60, 100], [100, 60, 40], 0.5)
+    twice = once.add([40, 60, 100], [100, 60, 40], 0.5)
+    assert twice.psi == pytest.approx(once.psi)
+    assert twice.psi - twice.at_least == pytest.approx((once.psi - once.at_least) / math.sqrt(2))
+    tiny = once.add([1, 1, 1], [1, 1, 1], 0.5)
+    assert tiny.psi == pytest.approx(once.psi, rel=0.1)
+
+
+def test_an_epoch_without_stable_holds_nothing_against_the_canary() -> None:
+    banked = bank(Analysis(metrics=(ERRORS,)), looked(requests(300, 6), requests(300, 6)), ())
+    verdict = one(ERRORS, looked(requests(100, 50), requests(0)), banked)
+    assert verdict.verdict == "Pass"
+    assert verdict.evidence["canaryRate"] == verdict.evidence["stableRate"]
 
 
 def test_an_output_that_the_canary_lost_is_unknown_and_a_new_one_is_welcome() -> None:

@@ -57,8 +57,8 @@ _OFF: Final = (np.array([0.0, -0.2, -0.1, 0.1, 0.2]), np.log([0.8, 0.05, 0.05, 0
 KEPT: Final = 0.1
 
 # A bin of an output: its shift is normal with one of these scales, the same one for all bins. Gauss-Hermite nodes.
-_SCALES: Final = np.array([0.1, 0.2, 0.4, 0.8, 1.6, 3.2])
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
+_SCALES: Final = np.array([0.15, 0.4, 1.0, 2.5])
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 _LOG_WEIGHTS: Final = np.log(_WEIGHTS / _WEIGHTS.sum())
 
 
@@ -67,8 +67,9 @@ def log_e_worse(
 ) -> Array:
     """Log e-value for "a request is bad more often with the canary", of one epoch; arrays of one shape, or numbers.
 
-    The null is one-sided: bad outcomes are labelled canary with at most the probability of good ones. Where the counts
-    lean that way, the supremum is each bin's own share and E <= 1: a canary that is better never loses by it.
+    It is valid for the one-sided null too, a canary that is no worse: bad outcomes labelled canary with probability
+    t_bad <= t_good. For every single bet has theta_bad >= theta_good, so some w lies between or beside both pairs with
+    (t_bad - w)(theta_bad - w) <= 0 and (t_good - w)(theta_good - w) <= 0: against that w no label is expected to gain.
     """
     kb, kg, mb, mg = (np.asarray(x, dtype=np.float64) for x in (canary_bad, canary_good, stable_bad, stable_good))
     (up, up_stake), (down, down_stake) = _UP, _DOWN
@@ -78,8 +79,7 @@ def log_e_worse(
         + _logsumexp(_likelihood(kg, mg, share, off - down) + down_stake)
         for off in offs
     ]
-    null = np.where(kb * mg <= kg * mb, _best(kb, mb) + _best(kg, mg), _best(kb + kg, mb + mg))
-    return _keep_back(_logsumexp(np.stack(bets, axis=-1) + off_stake) - null)
+    return _keep_back(_logsumexp(np.stack(bets, axis=-1) + off_stake) - _best(kb + kg, mb + mg))
 
 
 def log_e_different(canary: ArrayLike, stable: ArrayLike, share: float) -> Array:
