@@ -13,8 +13,7 @@ import aiohttp
 import psutil
 import pytest
 
-from coalmine_operator.platforms.local import LocalPlatform, Refused
-from coalmine_operator.platforms.local import pod as pod_module
+from coalmine_operator.platforms.local import LocalPlatform, Refused, kept
 
 from .platform_world import KEY, World, kill, manifest
 
@@ -141,7 +140,7 @@ async def test_a_hanging_model_is_not_ready_by_the_manifests_probe(world: World)
 
 
 async def test_a_model_that_never_gets_ready_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pod_module, "SLOW_START", 0.5)
+    monkeypatch.setattr(kept, "SLOW_START", 0.5)
     world.write(
         manifest("v1", "--never-ready", "--say", "loading"),
     )

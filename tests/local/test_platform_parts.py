@@ -20,7 +20,7 @@ from coalmine_operator.api.spec import Model
 from coalmine_operator.api.status import Status
 from coalmine_operator.engine import RevisionRecord
 from coalmine_operator.platforms.local import Refused, logs, manifest, ports
-from coalmine_operator.platforms.local.pod import BackOff
+from coalmine_operator.platforms.local.kept import BackOff
 from coalmine_operator.platforms.local.probe import Judge, Probe, ask, probe_for
 from coalmine_operator.platforms.local.process import MARK, Process, alive, kill_strays, mark_of
 from coalmine_operator.platforms.local.state import PodRecord, ProcessRecord, StateDirectory

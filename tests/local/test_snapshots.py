@@ -147,6 +147,16 @@ async def test_a_restarted_sidecar_keeps_what_it_had_counted(session: aiohttp.Cl
     assert found.epochs()["1.0"]["r1"].requests == 54
 
 
+async def test_what_is_known_to_be_gone_is_out_of_sight_at_once(session: aiohttp.ClientSession, admin: Admin) -> None:
+    found = Snapshots(session)
+    found.take("a", snapshot("a", boot="1", weights={"bad": 100}, epochs=counted(5)))
+    found.take("b", snapshot("b", weights={"bad": 100}, epochs=counted(5)))
+    admin.body = msgspec.json.encode(snapshot("a", boot="2", weights={"good": 100}, epochs=counted(1)))
+    await found.gather({"a": admin.address})
+    assert found.weights() == {"good": 100}
+    assert found.epochs()["1.0"]["r1"].requests == 11
+
+
 async def test_an_answer_that_was_overtaken_is_dropped(session: aiohttp.ClientSession) -> None:
     found = Snapshots(session)
     found.take("a", snapshot(at=102, weights={"r1": 100}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -102,9 +103,11 @@ class Snapshots:
         self._lives[life] = _Seen(snapshot=snapshot, at=self._clock(), base=base, rates=rates)
 
     def _forget(self, present: Mapping[str, str]) -> None:
-        """Drop the oldest lives that are over, down to KEPT."""
+        """Lives that are over are out of sight; of their counts the newest KEPT stay."""
         newest = dict(self._lives.keys())
         over = [life for life in self._lives if life[0] not in present or newest[life[0]] != life[1]]
+        for life in over:
+            self._lives[life].at = -math.inf  # its weights are in force nowhere
         for life in over[: max(0, len(over) - KEPT)]:
             del self._lives[life]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import secrets
 import time
@@ -153,8 +154,12 @@ class LocalDeployment:
         ]
 
     async def _start(self, record: PodRecord) -> None:
+        revision = self._records.get(record.revision)
+
         def launch(port: int) -> Launch:
-            return launch_of(self._records[record.revision], self._folder, port)
+            if revision is None:
+                raise OSError(errno.ENOENT, f"revision {record.revision} is not kept")
+            return launch_of(revision, self._folder, port)
 
         pod = self._pods[record.name] = Pod(record, launch, self._around)
         await pod.start()

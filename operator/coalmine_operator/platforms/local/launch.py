@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from ...api.problems import Invalid
 from ...engine.model import RevisionRecord
 from ...render.container import local_container
 from .probe import Probe, probe_for
@@ -43,9 +45,13 @@ class Launch(Struct, frozen=True, kw_only=True):
 def launch_of(record: RevisionRecord, folder: Path, port: int) -> Launch:
     """The model of a revision, to listen on `port`. `folder`: where relative paths start, the manifest's own.
 
-    Raises Invalid where the template cannot run on this machine.
+    Raises OSError where the template cannot run on this machine: manifests are checked before, so an earlier Coalmine
+    must have let it through.
     """
-    container = local_container(record.template, model=record.model)
+    try:
+        container = local_container(record.template, model=record.model)
+    except Invalid as error:
+        raise OSError(errno.EINVAL, str(error)) from error
     # The tools a model needs (a virtual environment, CUDA) are found through the environment; our own settings and
     # tokens are none of its business.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("COALMINE_")}

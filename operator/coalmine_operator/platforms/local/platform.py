@@ -251,5 +251,8 @@ class LocalPlatform:
         while True:
             await asyncio.sleep(REFRESH)
             for deployment in list(self._deployments.values()):
-                deployment.trim_logs()
+                try:
+                    deployment.trim_logs()
+                except OSError as error:
+                    logger.warning("%s: logs: %s", deployment.key, error)
                 await deployment.refresh()

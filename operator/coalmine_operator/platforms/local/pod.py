@@ -5,42 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, Literal
 
 import aiohttp
 from msgspec import Struct
 from msgspec.structs import replace
 
+from .kept import BackOff, Kept
 from .launch import Launch, sidecar_argv, sidecar_environment
-from .logs import tail, trim
 from .ports import LOOPBACK, Ingress, is_free, loopback_socket, pick
-from .probe import STARTING_PERIOD, Judge, Probe, ask
+from .probe import Probe
 from .process import MARK, Process, kill_strays, mark_of
 from .state import DeploymentFiles, PodRecord, write_atomically
 
 logger = logging.getLogger("coalmine")
 
-#: Seconds before a crashed model starts again: doubled each time, from the first to the second figure.
-BACK_OFF: Final = (1.0, 30.0)
-#: Health of that many seconds forgives earlier crashes.
-HEALTHY: Final = 60.0
-#: A sidecar starts again at once, unless it never lived that long.
-SIDECAR_BACK_OFF: Final = (0.1, 5.0)
-SIDECAR_HEALTHY: Final = 5.0
-#: A model not ready for longer than this is worth a word; the figure in it grows in steps of this size.
-SLOW_START: Final = 5.0
-#: From taking an ending pod off the routing file to its SIGTERM: time for the other sidecars to read it.
+#: Seconds before a crashed process starts again: the first time, at most, and how long a life forgives earlier crashes.
+MODEL_BACK_OFF: Final = (1.0, 30.0, 60.0)
+SIDECAR_BACK_OFF: Final = (0.05, 5.0, 5.0)
+#: From taking an ending pod off the routing file to its SIGTERM: time for the other sidecars to read it. Seconds.
 SETTLE: Final = 0.5
-#: Over the drain's own time limit, for a sidecar to end.
+#: Over the drain's own time limit, for a sidecar to end. Seconds.
 DRAIN_SLACK: Final = 2.0
 #: Logs of ended pods kept for each deployment.
 KEPT_LOGS: Final = 10
 SIDECAR_PROBE: Final = Probe(paths=("/readyz",), period=1.0)
-
-
-Which = Literal["model", "sidecar"]
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):
@@ -56,39 +47,38 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     grace_cap: float
 
 
-class BackOff:
-    """Delays that double while crashes follow each other closely."""
-
-    def __init__(self, first: float, last: float, healthy: float) -> None:
-        self._first, self._last, self._healthy = first, last, healthy
-        self._next = first
-
-    def after(self, lived: float) -> float:
-        """The delay after a process that lived for `lived` seconds."""
-        if lived >= self._healthy:
-            self._next = self._first
-        delay, self._next = self._next, min(self._next * 2, self._last)
-        return delay
-
-
 class Pod:
     """States: running (crashed processes are started again) until `end`, then ending, then gone."""
 
     def __init__(self, record: PodRecord, launch: Callable[[int], Launch], around: Surroundings) -> None:
-        """`launch` says what to start when the model's port is the one given."""
+        """`launch` says what to start when the model's port is the one given; it raises OSError."""
         self.record = record
         self._launch = launch
         self._around = around
-        self._directory = directory = around.files.pod_directory(record.name)
-        self._restarts = record.restarts
-        self.model_log = directory / "model.log"
-        self._sidecar_log = directory / "sidecar.log"
-        self._pid_file = directory / "model.pid"
-        self._model: Process | None = None
-        self._sidecar: Process | None = None
-        self._model_ready = self._sidecar_ready = False
-        self._crash = self._sidecar_crash = ""
-        self._not_ready_since = time.monotonic()
+        self._directory = around.files.pod_directory(record.name)
+        self._pid_file = self._directory / "model.pid"
+        self._model = Kept(
+            "model",
+            record.name,
+            self._directory / "model.log",
+            start=self._start_model,
+            probe=lambda: (self._launch(self.record.port).probe, self.record.port),
+            back_off=BackOff(*MODEL_BACK_OFF),
+            session=around.session,
+            changed=self._changed,
+            restarts=record.restarts,
+        )
+        self._sidecar = Kept(
+            "sidecar",
+            record.name,
+            self._directory / "sidecar.log",
+            start=self._start_sidecar,
+            probe=lambda: (SIDECAR_PROBE, self.record.admin_port),
+            back_off=BackOff(*SIDECAR_BACK_OFF),
+            session=around.session,
+            changed=self._changed,
+        )
+        self._was_ready = False
         self._tasks: list[asyncio.Task[None]] = []
         self._end: asyncio.Task[None] | None = None
 
@@ -104,7 +94,7 @@ class Pod:
 
     @property
     def ready(self) -> bool:
-        return self._model_ready and self._sidecar_ready and not self.ending
+        return self._model.ready and self._sidecar.ready and not self.ending
 
     @property
     def ending(self) -> bool:
@@ -112,11 +102,16 @@ class Pod:
 
     @property
     def restarts(self) -> int:
-        return self._restarts
+        """Of the model."""
+        return self._model.restarts
+
+    @property
+    def model_log(self) -> Path:
+        return self._model.log
 
     @property
     def model_pid(self) -> int | None:
-        return self._model.pid if self._model and self._model.running else None
+        return self._model.process.pid if self._model.process and self._model.running else None
 
     @property
     def endpoint(self) -> str:
@@ -125,22 +120,12 @@ class Pod:
     @property
     def admin(self) -> str:
         """Where the sidecar's admin port is, or empty."""
-        return f"{LOOPBACK}:{self.record.admin_port}" if self._sidecar and self._sidecar.running else ""
+        return f"{LOOPBACK}:{self.record.admin_port}" if self._sidecar.running else ""
 
     @property
     def failure(self) -> str:
         """Why it is not ready, with the last lines of a log; empty where there is nothing to say."""
-        if self.ready or self.ending:
-            return ""
-        who, log = ("sidecar", self._sidecar_log) if self._model_ready else ("model", self.model_log)
-        what = self._sidecar_crash if self._model_ready else self._crash
-        if not what:
-            waited = time.monotonic() - self._not_ready_since
-            if waited < SLOW_START:
-                return ""
-            what = f"{who} not ready for {int(waited // SLOW_START * SLOW_START)} s"
-        lines = tail(log)
-        return f"{what}: {lines}" if lines else what
+        return "" if self.ending else self._model.failure or self._sidecar.failure
 
     # Life
 
@@ -152,21 +137,18 @@ class Pod:
         new = self.record.port == 0
         if new:
             self._update(port=pick(self._around.ports_taken()))
-        self._model = self._adopt("model", new)
-        self._sidecar = self._adopt("sidecar", new)
+        else:
+            self._model.process = self._adopt("model")
+            self._sidecar.process = self._adopt("sidecar")
         if self.ending:
             self._end = asyncio.create_task(self._run_end(settle=False))
             return
-        if self._sidecar and self.record.ingress != self._around.ingress.address:
+        if self._sidecar.running and self.record.ingress != self._around.ingress.address:
             logger.info("%s: the ingress address changed, its sidecar starts anew", self.name)
             self._renew_sidecar()
-        if self._model and self._sidecar:
-            model, sidecar = self._launch(self.record.port).probe, SIDECAR_PROBE
-            self._model_ready, self._sidecar_ready = await asyncio.gather(
-                ask(self._around.session, self.record.port, model),
-                ask(self._around.session, self.record.admin_port, sidecar),
-            )
-        self._tasks += [asyncio.create_task(self._keep_model()), asyncio.create_task(self._keep_sidecar())]
+        await asyncio.gather(*(kept.look() for kept in (self._model, self._sidecar) if kept.running))
+        self._was_ready = self.ready
+        self._tasks += [asyncio.create_task(self._model.keep()), asyncio.create_task(self._sidecar.keep())]
 
     def end(self, *, settle: bool = True) -> None:
         """Drain and end it, in the background; `gone` is called when nothing of it is left. Idempotent.
@@ -177,12 +159,6 @@ class Pod:
             self._end = asyncio.create_task(self._run_end(settle=settle))
             self._update(ending=True)
 
-    def _adopt(self, which: Which, new: bool) -> Process | None:
-        process = Process.adopt(self.record.model if which == "model" else self.record.sidecar)
-        if process is None and not new:
-            kill_strays(mark_of(which, self._directory))
-        return process
-
     async def ended(self) -> None:
         if self._end:
             await asyncio.shield(self._end)
@@ -190,33 +166,19 @@ class Pod:
     async def detach(self) -> None:
         """Leave the processes running, to be adopted."""
         await self._stop_keeping(self._end)
-        for process in (self._model, self._sidecar):
-            if process:
-                await process.detach()
+        for kept in (self._model, self._sidecar):
+            if kept.process:
+                await kept.process.detach()
 
     def trim_logs(self) -> None:
-        trim(self.model_log)
-        trim(self._sidecar_log)
+        self._model.trim_log()
+        self._sidecar.trim_log()
 
-    # The model
-
-    async def _keep_model(self) -> None:
-        back_off = BackOff(*BACK_OFF, HEALTHY)
-        while True:
-            started = time.monotonic()
-            try:
-                adopted = self._model is not None and self._model.running
-                if not self._model or not adopted:
-                    self._model = self._start_model()
-                await self._watch(self._model, "model", adopted=adopted)
-                self._crash = f"model {self._model.describe_exit()}"
-            except OSError as error:
-                self._crash = f"model cannot be started: {error.filename or ''}: {error.strerror or error}"
-            delay = back_off.after(time.monotonic() - started)
-            logger.warning("%s: %s; starts again in %g s", self.name, self._crash, delay)
-            self._around.changed()
-            await asyncio.sleep(delay)
-            self._restarts += 1
+    def _adopt(self, which: Literal["model", "sidecar"]) -> Process | None:
+        process = Process.adopt(self.record.model if which == "model" else self.record.sidecar)
+        if process is None:
+            kill_strays(mark_of(which, self._directory))
+        return process
 
     def _start_model(self) -> Process:
         if not is_free(self.record.port):
@@ -224,33 +186,11 @@ class Pod:
             self._update(port=pick(self._around.ports_taken()))
             self._renew_sidecar()
         launch = self._launch(self.record.port)
-        model = Process.start(
-            launch.argv, env={**launch.env, MARK: mark_of("model", self._directory)}, cwd=launch.cwd, log=self.model_log
-        )
-        self._model = model  # known even if the disk is full
-        self._update(model=model.record, grace=launch.grace, restarts=self._restarts)
+        env = {**launch.env, MARK: mark_of("model", self._directory)}
+        model = self._model.process = Process.start(launch.argv, env=env, cwd=launch.cwd, log=self._model.log)
+        self._update(model=model.record, grace=launch.grace, restarts=self.restarts)
         write_atomically(self._pid_file, f"{model.pid}\n".encode())
         return model
-
-    # The sidecar
-
-    async def _keep_sidecar(self) -> None:
-        back_off = BackOff(*SIDECAR_BACK_OFF, SIDECAR_HEALTHY)
-        while True:
-            started = time.monotonic()
-            try:
-                if not (self._sidecar and self._sidecar.running):
-                    self._sidecar = self._start_sidecar()
-                await self._watch(self._sidecar, "sidecar", adopted=True)
-                self._sidecar_crash = f"sidecar {self._sidecar.describe_exit()}"
-            except OSError as error:
-                self._sidecar_crash = f"sidecar cannot be started: {error.strerror or error}"
-            lived = time.monotonic() - started
-            delay = back_off.after(lived) if lived < SIDECAR_HEALTHY else 0.0
-            last_words = tail(self._sidecar_log) or "it wrote nothing"
-            logger.warning("%s: %s; starts again: %s", self.name, self._sidecar_crash, last_words)
-            self._around.changed()
-            await asyncio.sleep(delay)
 
     def _start_sidecar(self) -> Process:
         with contextlib.ExitStack() as ours:
@@ -266,14 +206,13 @@ class Pod:
                 admin=admin.fileno(),
                 drain_timeout=self._around.drain_timeout,
             )
-            sidecar = Process.start(
+            sidecar = self._sidecar.process = Process.start(
                 argv,
                 env={**sidecar_environment(), MARK: mark_of("sidecar", self._directory)},
                 cwd=self._around.files.path,
-                log=self._sidecar_log,
+                log=self._sidecar.log,
                 pass_fds=(ingress, local.fileno(), admin.fileno()),
             )
-            self._sidecar = sidecar
             self._update(
                 sidecar=sidecar.record,
                 ingress=self._around.ingress.address,
@@ -283,47 +222,15 @@ class Pod:
             return sidecar
 
     def _renew_sidecar(self) -> None:
-        """Drain and end it; `_keep_sidecar` starts another one."""
-        if self._sidecar:
-            self._tasks.append(asyncio.create_task(self._sidecar.end(self._around.drain_timeout + DRAIN_SLACK)))
+        """Drain and end it; another one is started when it is gone."""
+        if self._sidecar.process:
+            end = self._sidecar.process.end(self._around.drain_timeout + DRAIN_SLACK)
+            self._tasks.append(asyncio.create_task(end))
 
-    # Both
-
-    async def _watch(self, process: Process, which: Which, *, adopted: bool) -> None:
-        """Probe `process` until it ends; one that was adopted is past its initial delay."""
-        probe = self._launch(self.record.port).probe if which == "model" else SIDECAR_PROBE
-        port = self.record.port if which == "model" else self.record.admin_port
-        if adopted:
-            probe = replace(probe, initial_delay=0.0)
-        probing = asyncio.create_task(self._probe(probe, port, which))
-        try:
-            await process.wait()
-        finally:
-            probing.cancel()
-            await asyncio.gather(probing, return_exceptions=True)
-        self._set_ready(which, False)
-
-    async def _probe(self, probe: Probe, port: int, which: Which) -> None:
-        judge = Judge(probe, ready=self._model_ready if which == "model" else self._sidecar_ready)
-        await asyncio.sleep(probe.initial_delay)
-        while True:
-            if judge.take(await ask(self._around.session, port, probe)):
-                self._set_ready(which, judge.ready)
-            await asyncio.sleep(probe.period if judge.ready else min(probe.period, STARTING_PERIOD))
-
-    def _set_ready(self, which: Which, value: bool) -> None:
-        before = self.ready
-        if which == "model":
-            self._model_ready = value
-            self._crash = "" if value else self._crash
-        else:
-            self._sidecar_ready = value
-            self._sidecar_crash = "" if value else self._sidecar_crash
-        if self.ready == before:
-            return
-        if not self.ready:
-            self._not_ready_since = time.monotonic()
-        logger.info("%s: %s", self.name, "ready" if self.ready else "not ready")
+    def _changed(self) -> None:
+        if self.ready != self._was_ready:
+            self._was_ready = self.ready
+            logger.info("%s: %s", self.name, "ready" if self.ready else "not ready")
         self._around.changed()
 
     async def _run_end(self, *, settle: bool) -> None:
@@ -331,11 +238,11 @@ class Pod:
         if settle:
             await asyncio.sleep(SETTLE)
         await self._stop_keeping()
-        if self._sidecar:
+        if self._sidecar.process:
             self._around.ingress.drop(self.name)
-            await self._sidecar.end(self._around.drain_timeout + DRAIN_SLACK)
-        if self._model:
-            await self._model.end(min(self.record.grace, self._around.grace_cap))
+            await self._sidecar.process.end(self._around.drain_timeout + DRAIN_SLACK)
+        if self._model.process:
+            await self._model.process.end(min(self.record.grace, self._around.grace_cap))
         with contextlib.suppress(OSError):
             self._around.files.remove_pod(self.name, kept_logs=KEPT_LOGS)
         logger.info("%s: gone", self.name)
