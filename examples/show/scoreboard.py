@@ -102,7 +102,7 @@ def _evidence(story: Story, version: str, last: LastRollback) -> dict[str, Any]:
         measured = {"slow_share": round(fired.share, 3), "answers": fired.answers} if fired else {}
         return {"alert": last.alert.name, "labels": last.alert.labels, **measured}
     return {
-        v.metric: {"log_e": round(v.statistic, 2), "threshold": round(v.threshold, 2), "reason": v.reason, **v.evidence}
+        v.metric: {"logE": v.statistic, "threshold": v.threshold, "reason": v.reason, **v.evidence}
         for v in last.evidence
         if v.verdict == "Fail"
     }

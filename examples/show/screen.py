@@ -47,11 +47,12 @@ class Screen:
         self.console.print(line, soft_wrap=True)
 
     def decided(self, line: Line) -> None:
-        mark, style = MARKS[line.ok]
-        self.say(f"{mark} {line.text}: {line.detail}", style)
+        if not self._live:
+            mark, style = MARKS[line.ok]
+            self.say(f"{mark} {line.text}: {line.detail}", style)
 
     def changed(self, view: DeploymentView) -> None:
-        """A phase or weights changed: the live view shows it anyway."""
+        """A phase or weights changed."""
         if not self._live:
             self.say(_short(view))
 
@@ -82,7 +83,10 @@ class Screen:
         for error, times in board.errors.items():
             console.print(Text(f"client error, {times} times: {error}", style="red"), soft_wrap=True)
         good = not board.client_errors
-        text = f"requests sent: {board.sent}   client errors: {board.client_errors}   took {timeline.seconds:.0f} s"
+        held = f"   held back: {board.held_back}" if board.held_back else ""
+        text = (
+            f"requests sent: {board.sent}   client errors: {board.client_errors}{held}   took {timeline.seconds:.0f} s"
+        )
         console.print(Text(text, style="bold green" if good else "bold red"))
 
 
@@ -134,6 +138,6 @@ def _versions(board: Scoreboard) -> Table:
 
 def _spelled(found: dict[str, Any]) -> list[str]:
     """Evidence as lines: one for each metric, or one for an alert."""
-    if any(isinstance(value, dict) and "log_e" in value for value in found.values()):
+    if any(isinstance(value, dict) and "logE" in value for value in found.values()):
         return [f"{metric}: {evidence(value)}" for metric, value in found.items()]
     return [evidence(found)]

@@ -124,22 +124,22 @@ class Story:
     async def right(self) -> str:
         pids = {pod.model_pid for pod in self._stable_pods()}
         self.coalmine.edit("v2")
-        await self._until(lambda: self.watch.phase == "Healthy", SOON, "v2 is Healthy")
+        await self._until(lambda: self.watch.phase == "Healthy", START, "v2 is Healthy")
         if {pod.model_pid for pod in self._stable_pods()} != pids:
             raise NotTrueError("a process of v2 was restarted")
         return "Healthy"
 
     async def kill(self) -> str:
-        (pod,) = self._stable_pods()
         await self._until(lambda: self._ready("v1"), SOON, "the fallback v1 stands by")
+        pod = await self._until(lambda: next(iter(self._stable_pods()), None), SOON, "v2 has a pod")
         os.kill(pod.model_pid, signal.SIGKILL)
         self.killed = killed = Killed(pod.model_pid, time.time())
 
         def stands_in() -> list[Record]:
             return [r for r in self._answers("v1") if r.sent > killed.at]
 
-        await self._until(stands_in, SOON, "v1 answers for v2")
-        return f"first answer of v1 {stands_in()[0].done - killed.at:.2f} s after SIGKILL"
+        answers = await self._until(stands_in, SOON, "v1 answers for v2")
+        return f"first answer of v1 {min(r.done for r in answers) - killed.at:.2f} s after SIGKILL"
 
     async def back(self) -> str:
         killed = self.killed

@@ -56,7 +56,7 @@ def test_the_whole_story_comes_true(tmp_path: Path) -> None:
     drift, slow = score["rollbacks"]
     assert (drift["version"], drift["to"], drift["decided_by"]) == ("v3", "v2", "verdict")
     labels = drift["evidence"]["labels"]
-    assert labels["log_e"] >= labels["threshold"] > 0
+    assert labels["logE"] >= labels["threshold"] > 0
     assert (slow["version"], slow["to"], slow["decided_by"]) == ("v4", "v2", "alert")
     assert slow["evidence"]["alert"] == "ModelLatencyHigh"
     assert slow["evidence"]["slow_share"] > 0.5

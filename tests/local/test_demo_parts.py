@@ -164,7 +164,7 @@ async def test_the_summary_names_every_fact_without_a_terminal() -> None:
     screen = Screen(Console(file=out, width=200))
     timeline = Timeline(screen.decided)
     await timeline.play([("v1 starts", true), ("v2 starts", not_true), ("v3 starts", true)])
-    evidence = {"labels": {"log_e": 12.5, "threshold": 3.69, "psi": 4.2}}
+    evidence = {"labels": {"logE": 12.5, "threshold": 3.69, "psi": 4.2}}
     rollback = RollbackScore(
         version="v3",
         to="v2",
@@ -189,7 +189,7 @@ async def test_the_summary_names_every_fact_without_a_terminal() -> None:
         screen.summary(timeline, board)
     text = out.getvalue()
     assert "\x1b" not in text
-    for fact in ("✓", "✗", "v2 is late", "not tried", "0.31 s after the verdict", "log_e=12.5", "psi=4.2", "0.372"):
+    for fact in ("✓", "✗", "v2 is late", "not tried", "0.31 s after the verdict", "logE=12.5", "psi=4.2", "0.372"):
         assert fact in text
     assert "requests sent: 1000   client errors: 1" in text
     assert "client error, 1 times: HTTP 503" in text

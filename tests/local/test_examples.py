@@ -191,6 +191,13 @@ async def test_v4_says_what_v2_says_but_late_and_sigterm_waits_for_it() -> None:
         assert await asyncio.to_thread(process.wait, 10) == 0
 
 
+def test_the_manifest_is_good_for_this_machine() -> None:
+    lint = [Path(sys.executable).with_name("coalmine"), "lint", "--local", "examples/breast-cancer.yaml"]
+    ended = subprocess.run(lint, cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "examples/breast-cancer.yaml: ok: 1 ModelDeployment\n"
+
+
 def test_unknown_version_is_refused_in_one_line() -> None:
     env = os.environ | {"MODEL_VERSION": "v9"}
     ended = subprocess.run([sys.executable, ROOT / "examples/model_server.py"], env=env, capture_output=True, text=True)
