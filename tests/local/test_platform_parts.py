@@ -23,8 +23,10 @@ from coalmine_operator.platforms.local import Refused, logs, manifest, ports
 from coalmine_operator.platforms.local.kept import BackOff
 from coalmine_operator.platforms.local.probe import Judge, Probe, ask, probe_for
 from coalmine_operator.platforms.local.process import MARK, Process, alive, kill_strays, mark_of
+from coalmine_operator.platforms.local.routing_file import RoutingFile
 from coalmine_operator.platforms.local.state import PodRecord, ProcessRecord, StateDirectory
 from coalmine_operator.render import container
+from coalmine_sidecar.contract import RevisionRoute, Routing
 
 GOOD = """
 apiVersion: coalmine.dev/v1alpha1
@@ -395,6 +397,34 @@ def test_a_broken_file_is_refused_by_its_path(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"fraud/status\.json: cannot be read"):
         files.read_status()
     state.close()
+
+
+def test_the_routing_file_is_written_only_for_news(tmp_path: Path) -> None:
+    path = tmp_path / "routing.json"
+
+    def routing(generation: int, *endpoints: str) -> Routing:
+        revision = RevisionRoute(name="r1", version="v1", track="stable", weight=100, endpoints=endpoints)
+        return Routing(deployment="fraud", model="fraud", generation=generation, revisions=(revision,))
+
+    file = RoutingFile(path)
+    assert file.put(routing(1))
+    assert not file.put(routing(2))
+    again = RoutingFile(path)
+    assert again.generation == 1
+    assert not again.put(routing(2))
+    assert again.put(routing(2, "127.0.0.1:1"))
+    path.write_text("{")
+    assert RoutingFile(path).generation > 1_000_000_000
+
+
+def test_a_routing_that_could_not_be_written_is_tried_again(tmp_path: Path) -> None:
+    file = RoutingFile(tmp_path / "none" / "routing.json")
+    revision = RevisionRoute(name="r1", version="v1", track="stable", weight=100)
+    routing = Routing(deployment="fraud", model="fraud", generation=1, revisions=(revision,))
+    with pytest.raises(FileNotFoundError):
+        file.put(routing)
+    (tmp_path / "none").mkdir()
+    assert file.put(routing)
 
 
 # The manifest

@@ -85,6 +85,9 @@ async def test_values_are_asked_for_only_on_demand(session: aiohttp.ClientSessio
     await found.gather({"a": admin.address}, values=True)
     assert admin.asked == ["values=1"]
     assert found.values("r1") == {"score": (0.1, 0.2)}
+    admin.body = msgspec.json.encode(snapshot(at=101, totals={"r1": RevisionTotals()}))
+    await found.gather({"a": admin.address})  # somebody else's question in between
+    assert found.values("r1") == {"score": (0.1, 0.2)}
     assert found.values("r2") == {}
 
 

@@ -55,6 +55,7 @@ class _Seen(Struct):
     at: float
     base: Snapshot
     rates: dict[str, float] = {}
+    raw: dict[str, dict[str, list[float]]] = {}  # outputs by revision, when they were last asked for
 
 
 class Snapshots:
@@ -84,23 +85,24 @@ class Snapshots:
                     body += chunk
                     if len(body) > MAX_BYTES:
                         raise aiohttp.ClientPayloadError(f"more than {MAX_BYTES} bytes")
-            self.take(pod, decode_snapshot(bytes(body)))
+            self.take(pod, decode_snapshot(bytes(body)), values=values)
         except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
             logger.debug("%s: no snapshot: %s", pod, error or type(error).__name__)
 
-    def take(self, pod: str, snapshot: Snapshot) -> None:
-        """Keep a snapshot as the newest of its sidecar's life."""
+    def take(self, pod: str, snapshot: Snapshot, *, values: bool = False) -> None:
+        """Keep a snapshot as the newest of its sidecar's life; `values`: raw outputs were asked for."""
         life = (pod, snapshot.boot)
         before = self._lives.get(life)
         if before and before.snapshot.at > snapshot.at:
             return  # overtaken by a later question's answer
         self._lives.pop(life, None)
         base, rates = (before.base, before.rates) if before else (snapshot, {})
+        raw = {name: totals.values for name, totals in snapshot.totals.items()} if values or not before else before.raw
         passed = snapshot.at - base.at
         if passed >= RATE_WINDOW:
             rates = {name: max(0, _answers(snapshot, name) - _answers(base, name)) / passed for name in snapshot.totals}
             base = snapshot
-        self._lives[life] = _Seen(snapshot=snapshot, at=self._clock(), base=base, rates=rates)
+        self._lives[life] = _Seen(snapshot=snapshot, at=self._clock(), base=base, rates=rates, raw=raw)
 
     def _forget(self, present: Mapping[str, str]) -> None:
         """Lives that are over are out of sight; of their counts the newest KEPT stay."""
@@ -113,8 +115,11 @@ class Snapshots:
 
     def in_sight(self) -> list[Snapshot]:
         """Of sidecars that answered within SIGHT."""
+        return [seen.snapshot for seen in self._seen_lately()]
+
+    def _seen_lately(self) -> list[_Seen]:
         now = self._clock()
-        return [seen.snapshot for seen in self._lives.values() if now - seen.at <= SIGHT]
+        return [seen for seen in self._lives.values() if now - seen.at <= SIGHT]
 
     def weights(self) -> dict[str, int]:
         """The largest weight in force at any sidecar in sight, by revision."""
@@ -130,12 +135,11 @@ class Snapshots:
         return min((snapshot.generation for snapshot in self.in_sight()), default=None)
 
     def values(self, revision: str) -> dict[str, tuple[float, ...]]:
-        """Raw outputs of a revision, by output, over the sidecars in sight."""
+        """Raw outputs of a revision over the sidecars in sight, by output, as when they were last asked for."""
         found: dict[str, list[float]] = {}
-        for snapshot in self.in_sight():
-            if totals := snapshot.totals.get(revision):
-                for output, values in totals.values.items():
-                    found.setdefault(output, []).extend(values)
+        for seen in self._seen_lately():
+            for output, values in seen.raw.get(revision, {}).items():
+                found.setdefault(output, []).extend(values)
         return {output: tuple(values) for output, values in found.items()}
 
     def epochs(self) -> dict[str, dict[str, EpochCounts]]:

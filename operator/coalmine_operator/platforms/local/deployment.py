@@ -16,21 +16,20 @@ import aiohttp
 from msgspec import Struct
 from msgspec.structs import replace
 
-from coalmine_sidecar.contract import Routing, RoutingError, decode_routing, encode_routing
-
 from ...api.decode import decode
 from ...api.spec import Metadata, ModelDeploymentSpec
 from ...api.status import Status
 from ...engine.model import Observed, Plan, RevisionRecord, RevisionState
 from ...render.container import local_container
-from ...render.routing import render_routing, same_but_generation
+from ...render.routing import render_routing
 from ...sources.snapshots import Snapshots, Traffic
 from ..base import Desired
 from .launch import Launch, launch_of
 from .manifest import Wanted
 from .pod import Pod, Surroundings
 from .ports import Ingress
-from .state import DeploymentFiles, LastGood, PodRecord, write_atomically
+from .routing_file import RoutingFile
+from .state import DeploymentFiles, LastGood, PodRecord
 
 logger = logging.getLogger("coalmine")
 
@@ -78,7 +77,7 @@ class LocalDeployment:
         self._folder = folder
         self._notify = notify
         self._records = files.revisions()
-        self._routing, self._lost_generation = _last_routing(files.routing)
+        self._routing = RoutingFile(files.routing)
         self._snapshots = Snapshots(session)
         self._pods: dict[str, Pod] = {}
         self._confirming: asyncio.Task[None] | None = None
@@ -119,8 +118,9 @@ class LocalDeployment:
 
     def remove(self) -> None:
         """It was taken out of the file: its pods end, its directory stays for whoever puts it back."""
-        self.manifest = replace(self.manifest, gone=True)
-        self.files.write_manifest(self.manifest)
+        manifest = replace(self.manifest, gone=True)
+        self.files.write_manifest(manifest)
+        self.manifest = manifest
         logger.info("%s: taken out of the manifest: its pods end", self.key)
         for pod in self._pods.values():
             pod.end()
@@ -162,7 +162,11 @@ class LocalDeployment:
             return launch_of(revision, self._folder, port)
 
         pod = self._pods[record.name] = Pod(record, launch, self._around)
-        await pod.start()
+        try:
+            await pod.start()
+        except OSError:
+            del self._pods[record.name]
+            raise
 
     def _changed(self) -> None:
         self._notify(self.key)
@@ -255,19 +259,16 @@ class LocalDeployment:
             )
             for route in plan.routing.routes
         }
-        generation = self._routing.generation if self._routing else self._lost_generation
         routing = render_routing(
             metadata=desired.metadata,
             spec=desired.spec,
             plan=plan.routing,
             records=self._records,
             endpoints=endpoints,
-            generation=generation + 1,
+            generation=self._routing.generation + 1,
         )
-        if self._routing and same_but_generation(routing, self._routing):
+        if not self._routing.put(routing):
             return
-        self._routing = routing
-        write_atomically(self.files.routing, encode_routing(self._routing))
         if self._confirming:
             self._confirming.cancel()
         self._confirming = asyncio.create_task(self._confirm(routing.generation))
@@ -301,17 +302,6 @@ class LocalDeployment:
                     pod.end(settle=False)
             await asyncio.gather(*(pod.ended() for pod in pods))
         self.ingress.close()
-
-
-def _last_routing(path: Path) -> tuple[Routing | None, int]:
-    """The routing file as it stands, and the generation to go on from where it cannot be read."""
-    try:
-        return decode_routing(path.read_bytes()), 0
-    except FileNotFoundError:
-        return None, 0
-    except (OSError, RoutingError) as error:
-        logger.warning("%s: %s; it is written anew", path, error)
-        return None, int(time.time())  # larger than any count of changes: generations must not go back
 
 
 def _decoded(manifest: LastGood) -> tuple[ModelDeploymentSpec, Metadata]:
