@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from coalmine_operator.analysis import Looked, bank, epoch_boundaries, judge, merge, thresholds, worst
+from coalmine_operator.analysis import Looked, bank, baseline_bins, epoch_boundaries, judge, merge, thresholds, worst
 from coalmine_operator.analysis.drift import OutputDrift
 from coalmine_operator.api.duration import Duration
 from coalmine_operator.api.spec import Analysis, Baseline, Metric
@@ -182,6 +182,16 @@ def test_classes_drift_and_classes_that_may_hide_in_other_do_not() -> None:
     assert told(one(SCORES, looked(labels(a=100, b=100), labels(a=100, _other=100)))) == ("Pass", "NoRegression")
 
 
+def test_a_whole_number_counted_in_a_bin_and_as_a_class_weighs_once() -> None:
+    def twice(zeros: int, ones: int) -> EpochCounts:
+        output = OutputCounts(edges=(0.5,), bins=[zeros, ones], classes={"0": zeros, "1": ones})
+        return requests(zeros + ones, outputs={"label": output})
+
+    seen = one(SCORES, looked(twice(70, 50), twice(50, 70)))
+    assert seen.statistic == pytest.approx(one(SCORES, looked(labels(a=70, b=50), labels(a=50, b=70))).statistic)
+    assert seen.evidence["outputs"]["label"]["canary"] == 120
+
+
 def test_one_drifted_output_among_several_is_found_and_named() -> None:
     canary = requests(300, outputs=scores(290, 10, 0, 0, 0).outputs | scores(60, 60, 60, 60, 60, name="x").outputs)
     stable = requests(300, outputs=scores(60, 60, 60, 60, 60).outputs | scores(60, 60, 60, 60, 60, name="x").outputs)
@@ -251,6 +261,11 @@ def test_against_a_baseline_only_the_canary_matters() -> None:
     assert told(one(metric, looked(scores(4, 4, 4, 4, 4), steady))) == ("Unknown", "TooFewRequests")
     assert told(one(metric, looked(requests(300), steady))) == ("Unknown", "NoOutputs")
     assert told(one(metric, None)) == ("Unknown", "NoTraffic")
+
+
+def test_baselines_bring_their_edges() -> None:
+    assert baseline_bins(Analysis(metrics=(SCORES, against(1, 2, 3, 4, 5)))) == {"score": EDGES}
+    assert baseline_bins(Analysis(metrics=(SCORES, ERRORS))) == {}
 
 
 def test_a_small_or_absent_baseline_is_unknown() -> None:

@@ -6,6 +6,16 @@ bins, `rates` and `drift` what the presets make of an epoch, `verdicts` what the
 
 from .counts import freeze_bins, merge
 from .question import Looked
-from .verdicts import bank, epoch_boundaries, judge, thresholds, worst
+from .verdicts import bank, baseline_bins, epoch_boundaries, judge, thresholds, worst
 
-__all__ = ["Looked", "bank", "epoch_boundaries", "freeze_bins", "judge", "merge", "thresholds", "worst"]
+__all__ = [
+    "Looked",
+    "bank",
+    "baseline_bins",
+    "epoch_boundaries",
+    "freeze_bins",
+    "judge",
+    "merge",
+    "thresholds",
+    "worst",
+]

@@ -41,7 +41,7 @@ def merge(parts: Iterable[EpochCounts]) -> EpochCounts:
 
 
 def output_total(counts: OutputCounts) -> int:
-    """Requests of which this output was counted."""
+    """0 where this output was never counted. Whole numbers count twice: in a bin and as a class."""
     return sum(counts.bins) + sum(counts.classes.values()) + counts.missing
 
 

@@ -7,16 +7,17 @@ share, for these move outcomes, not labels; and it needs no model of the outcome
 
 Against it stands a bet: request outcomes fall into bins b, and labels in bin b are tossed with a theta_b of its own,
 drawn from a mixture around the nominal share. By universal inference (Wasserman, Ramdas and Balakrishnan 2020, PNAS
-117:16880, section 7)
+117:16880)
 
     E = (mixture likelihood of the labels) / (sup over w of their likelihood with one w)
 
 is at any time at most a test martingale, for every true w, so P(E ever >= 1/alpha) <= alpha however often one looks
 (Ville). E depends on the order of requests through their counts only, so counts may be summed over pods first. The
-nominal share is where the bet is placed: a wrong one costs power, never validity. Epochs multiply.
+nominal `share` (strictly between 0 and 1) is where the bet is placed: a wrong one costs power, never validity. Epochs
+multiply.
 
-The bets are finite mixtures over shifts of the log-odds: geometric in size, so no shift is missed by more than an
-eighth of itself, and part of the stake is kept back, so that a long quiet epoch cannot ruin the next ones.
+The bets are finite mixtures over shifts of the log-odds: geometric in size, so no shift is missed by more than a
+fifth of itself, and part of the stake is kept back, so that a long quiet epoch cannot ruin the next ones.
 
 Assumed: requests are labelled one by one. With affinity a user is; then users, not requests, should be many. Shares
 dealt by shuffled decks of 100 instead of coin tosses have 100/99 of the variance that matters here; the simulations
@@ -31,9 +32,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
-
-#: Shares nearer to 0 or 1 than this are taken for it.
-_LEAST_SHARE: Final = 1e-6
 
 
 def _geometric(low: float, high: float, ratio: float, centre: float, spread: float, idle: float) -> tuple[Array, Array]:
@@ -100,7 +98,6 @@ def _keep_back(log_e: Array) -> Array:
 
 def _likelihood(k: Array, m: Array, share: float, shifts: Array) -> Array:
     """Log-likelihood of k canary and m stable labels, the odds of `share` shifted by each of `shifts` (last axis)."""
-    share = min(max(share, _LEAST_SHARE), 1 - _LEAST_SHARE)
     odds = np.log(share / (1 - share)) + shifts
     result: Array = -k[..., None] * np.log1p(np.exp(-odds)) - m[..., None] * np.log1p(np.exp(odds))
     return result

@@ -54,6 +54,16 @@ def thresholds(analysis: Analysis) -> tuple[float, ...]:
     return tuple(sorted(found)[:MAX_THRESHOLDS])
 
 
+def baseline_bins(analysis: Analysis) -> dict[str, tuple[float, ...]]:
+    """Edges that metrics against a baseline need the sidecars to count with, by output; they go before frozen ones."""
+    found: dict[str, tuple[float, ...]] = {}
+    for metric in analysis.metrics:
+        if metric.preset == "outputDrift" and metric.against == "baseline":
+            for baseline in metric.baseline:
+                found.setdefault(baseline.output, baseline.edges)
+    return found
+
+
 def epoch_boundaries(analysis: Analysis) -> tuple[float, ...]:
     """Seconds since the canary was ready at which a new epoch has to begin: the ends of grace periods."""
     return tuple(sorted({delay for metric in analysis.metrics if (delay := initial_delay(metric)) > 0}))
