@@ -33,12 +33,30 @@ def test_first_revision_becomes_stable_without_a_canary() -> None:
     world = World()
     world.reconcile()
     assert world.status.phase == "Pending"
-    assert world.status.canary is not None
+    assert world.status.canary is None
+    assert world.status.stable is not None
+    assert (world.status.stable.version, world.status.stable.ready, world.status.stable.desired) == ("v1", 0, 2)
+    world.orders.append(order("promote"))
+    world.reconcile()
+    assert "needs no promotion" in world.refused["order-promote"]
     world.settle(3)
     assert world.status.phase == "Healthy"
     assert world.status.stable is not None
     assert (world.status.stable.version, world.status.stable.weight, world.status.stable.ready) == ("v1", 100, 2)
-    assert world.events == ["RolloutStarted", "Promoted"]
+    assert world.events == ["RolloutStarted", "OrderRefused", "Promoted"]
+
+
+def test_a_first_revision_changed_before_it_was_ready_is_replaced() -> None:
+    world = World()
+    world.broken.add("v1")
+    world.settle(5, traffic=0)
+    edit(world, "v2")
+    world.settle(10, traffic=0)
+    assert world.status.phase == "Healthy"
+    assert world.status.stable is not None
+    assert world.status.stable.version == "v2"
+    assert [(h.version, h.result) for h in world.status.history] == [("v1", "Withdrawn"), ("v2", "Promoted")]
+    assert not world.pods.get(world.revision_of("v1"))
 
 
 def test_a_canary_goes_through_its_steps_and_bakes() -> None:

@@ -34,6 +34,8 @@ def _promote(turn: Turn, order: Order) -> str:
     rollout = turn.rollout
     if rollout is None or rollout.promoted_at:
         return "no rollout is under way"
+    if not rollout.previous:
+        return "the first revision needs no promotion: it serves as soon as it is ready"
     turn.move(rollout, full=True, promoting=True, held="")
     turn.tell("PromoteOrdered", f"rollout {rollout.id}: promotion ordered{_by(order)}")
     return ""

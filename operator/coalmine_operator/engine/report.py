@@ -141,8 +141,8 @@ def report(turn: Turn, plan: Plan) -> None:
     turn.update(
         observed_generation=turn.metadata.generation,
         conditions=tuple(conditions),
-        stable=_track(turn, plan, turn.stable),
-        canary=_track(turn, plan, rollout.revision) if rollout and not rollout.promoted_at else None,
+        stable=_track(turn, plan, rollout.revision if rollout and not rollout.previous else turn.stable),
+        canary=_track(turn, plan, rollout.revision) if rollout and on_its_way else None,
         fallback=_track(turn, plan, turn.fallback),
         step=f"{min(rollout.step, len(steps))}/{len(steps)}" if on_its_way and rollout else "",
         replicas=turn.ready(turn.stable),

@@ -79,6 +79,9 @@ class Turn:
 
     @property
     def stable(self) -> str:
+        """The stable revision; empty while the first one is still to prove that it starts."""
+        if self.rollout is not None and not self.rollout.previous:
+            return ""
         return self.status.stable.revision if self.status.stable else ""
 
     @property
@@ -160,10 +163,9 @@ class Turn:
         """The spec asks for something else: the rollout ends without a judgement."""
         if not rollout.promoted_at:
             self._close(rollout, "Withdrawn", reasons.WITHDRAWN, message)
-            self.tell(
-                "RolloutWithdrawn", f"rollout {rollout.id}: {self.version(rollout.revision)} withdrawn: {message}"
-            )
-        self.update(rollout=None)
+            version = self.version(rollout.revision)
+            self.tell("RolloutWithdrawn", f"rollout {rollout.id}: {version} withdrawn: {message}")
+        self.update(rollout=None, stable=self.status.stable if rollout.previous else None)
 
     def promote(self, rollout: Rollout) -> None:
         """The canary carries everything: from now on it is stable."""

@@ -1,0 +1,48 @@
+"""What the README shows is what Coalmine does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from coalmine_operator.api.decode import Invalid, decode, read_manifests
+from coalmine_sidecar.contract import RevisionRoute, Routing
+from coalmine_sidecar.telemetry import Telemetry
+from coalmine_sidecar.telemetry.render import TelemetryCollector
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+
+
+def manifest() -> str:
+    found = re.search(r"```yaml\n(apiVersion: .*?)```", README, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_the_manifest_is_a_good_one() -> None:
+    (document,), problems = read_manifests(manifest(), source="README.md")
+    assert problems == []
+    assert decode(document.raw).metadata.name == "fraud"
+
+
+def test_the_mistakes_are_named_as_shown() -> None:
+    broken = manifest().replace("setWeight: 25", "setWeight: 140").replace("interval: 15s", "interval: 5 minutes")
+    (document,), _ = read_manifests(broken, source="README.md")
+    with pytest.raises(Invalid) as refused:
+        decode(document.raw)
+    shown = re.findall(r"^fraud\.yaml: (.*)$", README, re.MULTILINE)
+    assert sorted(map(str, refused.value.problems)) == sorted(shown)
+    assert len(shown) == 2
+
+
+def test_the_metrics_named_are_those_there_are() -> None:
+    telemetry = Telemetry(pod="p", revision="r")
+    route = RevisionRoute(name="r", version="v1", track="stable", weight=100)
+    telemetry.configure(Routing(deployment="d", model="m", generation=1, revisions=(route,)))
+    telemetry.series("r", "ingress")
+    there = {family.name for family in TelemetryCollector(telemetry).collect()}
+    named = {name.removesuffix("_total") for name in re.findall(r"`(coalmine_\w+)`", README)}
+    assert named - there <= {"coalmine_model_memory_bytes", "coalmine_model_cpu_seconds"}  # need a process to look at
+    assert there - named <= {"coalmine_build_info", "coalmine_draining", "coalmine_model_cpu_limit_cores"}
