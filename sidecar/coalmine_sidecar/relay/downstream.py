@@ -12,7 +12,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from ..contract import OUTCOMES
 from .errors import SIDECAR, Refusal, error_answer, refusal_of
 from .exchange import Exchange
-from .heads import COLON, CRLF, HOST, KINDS, LENGTH, TYPE, Special, head_size, without
+from .heads import COLON, CRLF, HOST, KINDS, LENGTH, TYPE, Special, head_size, kind_of, without
 from .resume import resumed_parser
 from .sweeper import Timed
 from .upstream import HIGH_WATER
@@ -91,18 +91,21 @@ class ClientConnection(Timed, asyncio.Protocol):
             self._blocked = blocked
             self._set_reading()
 
-    def exchange_ended(self, exchange: Exchange) -> None:
+    def exchange_ended(self, exchange: Exchange, now: float) -> None:
         """Its answer is written. The next request, or the end of the connection."""
         self._current = None
-        now = monotonic()
         if exchange.close:
             self._close(now, linger=not exchange.whole or exchange.refusal is not None)
             return
         self._idle_since = now
         if self._queue:
             self._next(now)
-        else:
+        elif self._fed or self._incoming is not None or not self._reading:
             self._wait(now)
+        else:
+            self.deadline = deadline = now + self.front.table.timeouts.keepalive
+            if deadline < self.wake:
+                self.front.sweeper.schedule(self)
 
     # asyncio's side
 
@@ -201,7 +204,10 @@ class ClientConnection(Timed, asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        kind = KINDS[name]
+        try:
+            kind = KINDS[name]
+        except KeyError:
+            kind = kind_of(name)
         if kind:
             if self._incoming is not None:
                 return  # A trailer.
@@ -214,7 +220,8 @@ class ClientConnection(Timed, asyncio.Protocol):
                     self._special = Special()
                 if not self._special.note(kind, value):
                     return
-        self._lines += (name, COLON, value, CRLF)
+        lines = self._lines
+        lines += (name, COLON, value, CRLF)
 
     def on_headers_complete(self) -> None:
         parser = self._parser

@@ -82,14 +82,15 @@ class Endpoint:
         """The connection used last: it has had the least time to die, and the surplus ones age out."""
         return self.idle.pop() if self.idle else None
 
-    def park(self, connection: UpstreamConnection) -> None:
+    def park(self, connection: UpstreamConnection, now: float) -> None:
+        """Keep an idle connection for the next request."""
         if connection.lost:
             return
         if self.retired or len(self.idle) >= MAX_IDLE:
             connection.transport.close()
             return
         self.idle.append(connection)
-        connection.deadline = deadline = monotonic() + self.keepalive
+        connection.deadline = deadline = now + self.keepalive
         if deadline < connection.wake:
             self.sweeper.schedule(connection)
 

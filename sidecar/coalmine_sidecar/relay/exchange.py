@@ -118,8 +118,8 @@ class Exchange:
         self._connecting: Endpoint | None = None
         self._sent_at = 0.0
         self._attempts = 0
-        self._tried: list[Endpoint] = []
-        self._visited: list[Target] = []
+        self._tried: tuple[Endpoint, ...] = ()
+        self._visited: tuple[Target, ...] = ()
         self._first_failure: Failure | None = None
         self._kept: tuple[Answer, Target] | None = None
         # The answer.
@@ -141,7 +141,7 @@ class Exchange:
         if table.waiting:
             self._answer_error(503, "no routing file yet: try again soon", SIDECAR, REJECTED)
             return
-        target, self._cell = table.route(self.lookup)
+        target, self._cell = table.route(self)
         if target is not self._target:
             self._move_to(target)
         self._chosen = target
@@ -235,7 +235,7 @@ class Exchange:
     def connected(self, connection: UpstreamConnection) -> None:
         if self._connecting is None:
             # The client left meanwhile; the next request may use what it paid for.
-            connection.endpoint.park(connection)
+            connection.endpoint.park(connection, monotonic())
             return
         self._connecting = None
         if connection.lost:
@@ -285,7 +285,7 @@ class Exchange:
             self._upstream = None
             if client.paused:
                 connection.transport.resume_reading()
-            connection.release(reusable=self.held or self._uploaded)
+            connection.release(now, reusable=self.held or self._uploaded)
             self._finish(answer, now)
         else:
             client.watch(now + self.table.timeouts.idle)
@@ -294,7 +294,7 @@ class Exchange:
 
     def _attempt(self, endpoint: Endpoint, now: float, *, fresh: bool = False) -> None:
         self._attempts += 1
-        self._tried.append(endpoint)
+        self._tried += (endpoint,)
         endpoint.outstanding += 1
         connection = None if fresh else endpoint.take()
         if connection is not None:
@@ -341,7 +341,7 @@ class Exchange:
                 table.telemetry.retry(self._target.name, failure.retry)
                 self._attempt(endpoint, now, fresh=True)
                 return
-            self._visited.append(self._target)
+            self._visited += (self._target,)
             other = self._another_revision(now)
             if other is not None:
                 target, endpoint = other
@@ -368,9 +368,10 @@ class Exchange:
             return None
         return self._target.pick(now, self.table.below, self._tried)
 
-    def _another_revision(self, now: float) -> tuple[Target, Endpoint] | None:
+    def _another_revision(self, now: float, *given_up: Target) -> tuple[Target, Endpoint] | None:
         table = self.table
-        chain = [target for name in table.chain if (target := table.targets[name]) not in self._visited]
+        gone = (*self._visited, *given_up)
+        chain = [target for name in table.chain if (target := table.targets[name]) not in gone]
         for target in chain:
             endpoint = target.pick(now, table.below, self._tried)
             if endpoint is not None:
@@ -392,7 +393,7 @@ class Exchange:
             return True
         self._upstream = None
         if answer.complete:
-            connection.release(reusable=self.held)
+            connection.release(now, reusable=self.held)
             if self._kept is None and not unopened:
                 self._kept = (answer, self._target)
         else:
@@ -405,10 +406,7 @@ class Exchange:
     def _another_answer(self, unopened: bool, now: float) -> object | None:
         if unopened and (endpoint := self._another_endpoint(Failure.REFUSED, now)):
             return endpoint
-        self._visited.append(self._target)
-        other = self._another_revision(now)
-        self._visited.pop()
-        return other
+        return self._another_revision(now, self._target)
 
     def _give_up(self, failure: Failure) -> None:
         if self._kept is None:
@@ -519,7 +517,8 @@ class Exchange:
             json_length = answer.special.json_length if answer.special is not None else None
             body = copy[0] if len(copy) == 1 else b"".join(copy)
             observer.offer(series, self._cell, self.url, answer.content_type, json_length, body)
-        duration = monotonic() - self._started
+        end = monotonic()
+        duration = end - self._started
         if self._cell is not None:
             if status < 500:
                 self._cell.answered(status, duration)
@@ -529,7 +528,7 @@ class Exchange:
         series.done(outcome, status, duration, now - self._sent_at, self.size, self._length_out)
         series.in_flight -= 1
         self.ended = True
-        self.client.exchange_ended(self)
+        self.client.exchange_ended(self, end)
 
     def _answer_error(self, status: int, message: str, blame: bytes, outcome: int, extra: bytes = b"") -> None:
         client = self.client
@@ -538,7 +537,7 @@ class Exchange:
         bodyless = self.method == b"HEAD"
         client.transport.write(error_answer(status, message, blame, close=self.close, bodyless=bodyless, extra=extra))
         self._end(outcome, status)
-        client.exchange_ended(self)
+        client.exchange_ended(self, monotonic())
 
     def _break(self, outcome: int) -> None:
         """The answer can't be finished; its missing end tells the client so."""

@@ -57,19 +57,17 @@ _KINDS: Final = {
 _NEVER_NAMED: Final = frozenset({b"host", b"content-length", b"content-type", b"close", b"keep-alive"})
 
 
-class Kinds(dict[bytes, int]):
-    """Header name as spelt -> kind. Remembers spellings so that the common case is one lookup; bounded."""
-
-    LIMIT: Final = 4096
-
-    def __missing__(self, name: bytes) -> int:
-        kind = _KINDS.get(name.lower(), PLAIN)
-        if len(self) < self.LIMIT and len(name) <= 64:
-            self[name] = kind
-        return kind
+#: Header name as spelt -> kind. A plain dict, so that the common case is one lookup; `kind_of` fills it.
+KINDS: Final[dict[bytes, int]] = {}
+MAX_SPELLINGS: Final = 4096
 
 
-KINDS: Final = Kinds()
+def kind_of(name: bytes) -> int:
+    """The kind of a header whose spelling is not in KINDS; remembered there while there is room."""
+    kind = _KINDS.get(name.lower(), PLAIN)
+    if len(KINDS) < MAX_SPELLINGS and len(name) <= 64:
+        KINDS[name] = kind
+    return kind
 
 
 class Special:

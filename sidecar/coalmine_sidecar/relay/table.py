@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from ..contract import REASONS, Limits, Routing, Timeouts
-from ..routing import WEIGHT, Chooser, Lookup
+from ..routing import AFFINITY, WEIGHT, Chooser
 from ..telemetry import EpochCell, Series, Telemetry
 from .endpoints import Below, Endpoint, pick
 
+if TYPE_CHECKING:
+    from .exchange import Exchange
+
 LOCAL = REASONS.index("local")
+#: Reasons that are chance, or as good as chance: only these are charged to an epoch.
+_DRAWN = frozenset({WEIGHT, AFFINITY})
 
 
 class Target:
@@ -82,23 +88,18 @@ class Table:
         self.chain = routing.fallback.chain if routing and relays else ()
         self.statuses = frozenset(routing.fallback.status_codes) if routing and relays else frozenset()
 
-    def route(self, lookup: Lookup) -> tuple[Target, EpochCell | None]:
+    def route(self, exchange: Exchange) -> tuple[Target, EpochCell | None]:
         """The revision of a request, and the cell it is charged to if chance chose it."""
         if self._draw is not None:
-            name, reason = self._draw(), WEIGHT
+            target, reason = self.targets[self._draw()], WEIGHT
         elif self.chooser is not None:
-            name, reason = self.chooser.choose(lookup, self._reachable)
+            name, reason = self.chooser.choose(exchange.lookup, self._reachable)
+            target = self.targets[name]
         else:
-            self.telemetry.decision(self.own.name, LOCAL)
-            return self.own, None
-        self.telemetry.decision(name, reason)
-        target = self.targets[name]
-        return target, target.cell if reason <= DRAWN else None
+            target, reason = self.own, LOCAL
+        self.telemetry.decision(target.name, reason)
+        return target, target.cell if reason in _DRAWN else None
 
     def _reachable(self, name: str) -> bool:
         target = self.targets[name]
         return target.model is not None or bool(target.endpoints)
-
-
-#: The reasons up to this one are drawn at random or as good as (contract.REASONS).
-DRAWN = REASONS.index("affinity")

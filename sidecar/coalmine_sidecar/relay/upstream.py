@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from .errors import Refusal, refusal_of
-from .heads import COLON, CRLF, KINDS, LENGTH, TYPE, Special, head_size, without
+from .heads import COLON, CONNECTION, CRLF, KINDS, LENGTH, TYPE, Special, head_size, kind_of, without
 from .sweeper import NEVER, Timed
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         self.fed = 0
         self.deadline = NEVER
 
-    def release(self, *, reusable: bool) -> None:
+    def release(self, now: float, *, reusable: bool) -> None:
         """Give the connection back after an answer; where it can't be used again it is closed."""
         self.exchange = None
         self.used += 1
         self.endpoint.outstanding -= 1
         if reusable and self._keep and not self._dirty and not self.lost and not self.paused:
-            self.endpoint.park(self)
+            self.endpoint.park(self, now)
         else:
             self.transport.abort()
 
@@ -143,15 +143,21 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     # httptools' side
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        kind = KINDS[name]
+        try:
+            kind = KINDS[name]
+        except KeyError:
+            kind = kind_of(name)
         if not kind:
-            self._lines += (name, COLON, value, CRLF)
+            lines = self._lines
+            lines += (name, COLON, value, CRLF)
         elif not self.answer.status:
             answer = self.answer
             if kind == LENGTH:
                 answer.length = int(value)
             elif kind == TYPE:
                 answer.content_type = value
+            elif kind == CONNECTION and (value == b"keep-alive" or value == b"close"):
+                return  # llhttp has heeded it.
             else:
                 if answer.special is None:
                     answer.special = Special()
