@@ -47,11 +47,11 @@ class UnknownDeployment(SubmitError):  # noqa: N818 - the name says what it is
     """There is no such model deployment."""
 
 
-class OrderRefused(SubmitError):  # noqa: N818
+class OrderRefused(SubmitError):  # noqa: N818 - as above
     """The order means nothing now; sending it again will not help."""
 
 
-class NotTaken(SubmitError):  # noqa: N818
+class NotTaken(SubmitError):  # noqa: N818 - as above
     """It could not be made durable; sending it again is right."""
 
 
@@ -224,7 +224,7 @@ class Runtime:
                 first, last = BACK_OFF
                 delay = min(first * 2**line.failures, last)
                 line.failures = min(line.failures + 1, 10)
-                logger.error("%s: %s; again in %g s", key, _one_line(error), delay)  # noqa: TRY400
+                logger.error("%s: %s; again in %g s", key, _one_line(error), delay)  # noqa: TRY400 - one clear line
                 logger.debug("%s: reconcile failed", key, exc_info=error)
                 await line.rest(delay)
             else:
