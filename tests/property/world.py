@@ -92,6 +92,7 @@ class World:
         self.file_weights: dict[str, int] = {}
         self.file_epoch = ""
         self.epochs: dict[str, dict[str, EpochCounts]] = {}
+        self.values: dict[str, tuple[float, ...]] = {}
         self.broken: set[str] = set()
         self.problems: tuple[str, ...] = ()
         self.uids = 0
@@ -133,6 +134,7 @@ class World:
             },
             weights=self.in_force(),
             epochs=self.epochs,
+            values=self.values,
             alert_events=tuple(self.alert_events),
             orders=tuple(self.orders),
             problems=self.problems,

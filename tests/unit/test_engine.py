@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from tests.property.world import World, alert, make_spec, template
 
 from coalmine_operator.api.duration import Duration
-from coalmine_operator.api.spec import Analysis, AutoRollback, Canary, Fallback, Metric, Pause, Step, Strategy
+from coalmine_operator.api.spec import Analysis, AutoRollback, Baseline, Canary, Fallback, Metric, Pause, Step, Strategy
 from coalmine_operator.engine import Order
 
 
@@ -517,6 +517,23 @@ def test_warm_up_is_an_epoch_of_its_own() -> None:
             epochs.append((rollout.epoch, rollout.epoch_at - rollout.ready_at))
     assert len(epochs) == 2
     assert epochs[1][1] >= 20
+
+
+def test_bins_are_frozen_when_a_rollout_begins_and_those_of_a_baseline_win() -> None:
+    baseline = Baseline(output="risk", edges=(0.0, 1.0), counts=(10, 2000, 10))
+    drift = Metric(name="drift", preset="outputDrift", output="risk", against="baseline", baseline=(baseline,))
+    world = World(make_spec(analysis=Analysis(interval=Duration(1), metrics=(drift,))))
+    world.settle(5)
+    world.values = {"score": tuple(i / 500 for i in range(500)), "risk": tuple(i / 500 for i in range(500))}
+    edit(world, "v2")
+    world.settle(2)
+    assert world.plan.routing is not None
+    bins = world.plan.routing.bins
+    assert bins["risk"] == (0.0, 1.0)
+    assert len(bins["score"]) == 9
+    world.values = {"score": tuple(range(500))}
+    world.settle(5)
+    assert world.plan.routing.bins == bins
 
 
 def test_without_auto_rollback_there_is_no_bake_and_no_alert() -> None:

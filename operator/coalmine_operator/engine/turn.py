@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from ..analysis import freeze_bins
+from ..analysis import baseline_bins, freeze_bins
 from ..api import conditions as reasons
 from ..api.spec import Metadata, ModelDeploymentSpec
 from ..api.status import (
@@ -118,7 +118,7 @@ class Turn:
         self.update(
             rollouts=number,
             verdicts=(),
-            bins=freeze_bins(self.observed.values) or self.status.bins,
+            bins=self.status.bins | freeze_bins(self.observed.values) | baseline_bins(self.spec.analysis),
             rollout=Rollout(
                 id=number,
                 revision=self.target.name,
