@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
 import secrets
 import signal
@@ -24,6 +23,8 @@ from coalmine_operator.web.view import DeploymentView
 
 EXAMPLES = Path(__file__).resolve().parent.parent
 NAME = "breast-cancer"
+#: As it stands in the manifest: relative to it, and so not fit for a copy.
+COMMAND = "[../.venv/bin/python, model_server.py]"
 #: Seconds for `coalmine run` to drain and end everything.
 END = 40.0
 #: psutil's start times differ a little from one look to the next.
@@ -71,7 +72,7 @@ class Coalmine:
     def edit(self, version: str) -> None:
         """Write the manifest with this version, as an editor does: a new file in the old one's place."""
         text = (EXAMPLES / "breast-cancer.yaml").read_text()
-        text = text.replace("model_server.py", json.dumps(str(EXAMPLES / "model_server.py")))
+        text = text.replace(COMMAND, json.dumps([sys.executable, str(EXAMPLES / "model_server.py")]))
         text = re.sub(r"&version v\d+", f"&version {version}", text)
         new = self.manifest.with_suffix(".new")
         new.write_text(text)
@@ -79,18 +80,15 @@ class Coalmine:
 
     async def start(self) -> None:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
-        scripts = str(Path(sys.executable).parent)
-        # The manifest says `python`: the one that runs this. A session of its own: Ctrl-C is for us, we end the rest.
-        env = os.environ | {"PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"}
         token = self.folder / "alerts-token"
         token.touch(mode=0o600)
         token.write_text(self._alerts_token)
+        # A session of its own: Ctrl-C is for us, and we end the rest in order.
         with self.log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *(str(Path(sys.executable).with_name("coalmine")), "run", str(self.manifest)),
                 *("--state", str(self.state), "--port", str(self.port), "--web-port", "0"),
                 *("--alerts-token-file", str(token)),
-                env=env,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -93,7 +93,10 @@ class Screen:
 def _short(view: DeploymentView) -> str:
     """`Progressing 2/6: v1 stable 70 %, v2 canary 30 %; errors Pass, labels Pass`: weights as they are in force."""
     status = view.status
-    weights = ", ".join(f"{r.version} {r.track} {r.in_force} %" for r in view.revisions if r.in_force) or "no traffic"
+    weights = (
+        ", ".join(f"{r.version} {r.track or 'retired'} {r.in_force} %" for r in view.revisions if r.in_force)
+        or "no traffic"
+    )
     verdicts = ", ".join(f"{v.metric} {v.verdict}" for v in status.verdicts) if status.canary else ""
     return f"  {status.phase} {status.step}".rstrip() + f": {weights}" + (f"; {verdicts}" if verdicts else "")
 

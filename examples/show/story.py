@@ -100,6 +100,8 @@ class Story:
         back = await self._until(lambda: self._rolled_back("v4"), ROLLOUT, "v4 is rolled back")
         if back.alert is None or back.alert.name != ALERT:
             raise NotTrueError(f"v4 was rolled back, but by: {back.reason}: {back.message}")
+        # The webhook's answer may come a moment after what it brought about.
+        await self._until(lambda: self.pager.fired, SOON, "the webhook answers")
         strangers = [f.version for f in self.pager.fired if f.version != "v4"]
         if strangers:
             raise NotTrueError(f"the alert also fired for {', '.join(strangers)}")

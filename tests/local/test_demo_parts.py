@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from examples.load import Record
 from examples.show import pager
-from examples.show.coalmine import Coalmine
+from examples.show.coalmine import EXAMPLES, Coalmine
 from examples.show.pager import Counts, Pager
 from examples.show.scoreboard import RollbackScore, Scoreboard, VersionScore
 from examples.show.screen import Screen
@@ -127,6 +128,7 @@ def test_editing_changes_the_version_in_both_places_and_nothing_else(tmp_path: P
     first, second = (decode(read_manifests(text, source="m")[0][0].raw).spec for text in texts)
     assert (first.model.version, second.model.version) == ("v1", "v2")
     (container,) = second.template["spec"]["containers"]
+    assert container["command"] == [sys.executable, str(EXAMPLES / "model_server.py")]
     assert {"name": "MODEL_VERSION", "value": "v2"} in container["env"]
     assert texts[0].replace("&version v1", "&version v2") == texts[1]
 

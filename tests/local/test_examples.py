@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,26 @@ def test_the_manifest_is_good_for_this_machine() -> None:
     ended = subprocess.run(lint, cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == "examples/breast-cancer.yaml: ok: 1 ModelDeployment\n"
+
+
+@pytest.mark.skipif(not (ROOT / ".venv/bin/python").exists(), reason="the manifest names the environment in .venv")
+def test_the_manifest_runs_as_it_is(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [Path(sys.executable).with_name("coalmine"), "run", ROOT / "examples/breast-cancer.yaml"]
+    command += ["--state", tmp_path / "state", "--port", str(port), "--web-port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        status, answer, end = 0, {}, time.monotonic() + 60
+        while status != 200 and time.monotonic() < end and run.poll() is None:
+            time.sleep(0.2)
+            with suppress(OSError, ValueError):  # nobody there, or not yet a model
+                status, answer = call(f"http://127.0.0.1:{port}/v2/models/breast-cancer/infer", tensor())
+        run.send_signal(signal.SIGTERM)
+        output = run.communicate(timeout=60)[0]
+    assert status == 200, output
+    assert (answer["model_name"], answer["model_version"]) == ("breast-cancer", "v1")
+    assert run.returncode == 0, output
 
 
 def test_unknown_version_is_refused_in_one_line() -> None:
