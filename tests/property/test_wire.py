@@ -1,4 +1,4 @@
-"""A status on Kubernetes' wire: whatever the engine may remember comes back, to the microsecond."""
+"""A status on Kubernetes' wire: whatever the engine may remember comes back, times to the microsecond."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from coalmine_operator.api.wire import from_wire, is_time, time_seconds, time_te
 STATUS = inspect.type_info(Status)
 YEAR_2200 = 7_258_118_400.0
 
-times = st.just(0.0) | st.floats(0, YEAR_2200)
+times = st.just(0.0) | st.integers(1, int(YEAR_2200 * 1e6)).map(lambda microseconds: microseconds / 1e6)
 texts = st.text(max_size=8)
 evidence = st.dictionaries(
     texts | st.sampled_from(["startedAt", "at", "lastTransitionTime"]),
@@ -57,25 +57,6 @@ def values_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
     raise TypeError(f"a status holds a {kind}, and this test does not know it")
 
 
-def rounded(value: Any, kind: inspect.Type = STATUS) -> Any:
-    """`value` with its times at whole microseconds."""
-    match kind:
-        case inspect.StructType():
-            return kind.cls(
-                **{
-                    f.name: round(getattr(value, f.name) * 1e6) / 1e6
-                    if is_time(f)
-                    else rounded(getattr(value, f.name), f.type)
-                    for f in kind.fields
-                }
-            )
-        case inspect.VarTupleType():
-            return tuple(rounded(item, kind.item_type) for item in value)
-        case inspect.UnionType() if value is not None:
-            return rounded(value, next(one for one in kind.types if not isinstance(one, inspect.NoneType)))
-    return value
-
-
 def stored(wire: dict[str, Any]) -> Any:
     """What Go's JSON makes of it: a float without a fraction is written like a whole number."""
 
@@ -95,8 +76,8 @@ def numbers_at_times(value: Any, kind: inspect.Type = STATUS) -> Iterator[Any]:
         case inspect.StructType():
             for field in kind.fields:
                 if field.encode_name in value:
-                    given_ = value[field.encode_name]
-                    yield from [given_] if is_time(field) else numbers_at_times(given_, field.type)
+                    given_time = value[field.encode_name]
+                    yield from [given_time] if is_time(field) else numbers_at_times(given_time, field.type)
         case inspect.VarTupleType():
             for item in value:
                 yield from numbers_at_times(item, kind.item_type)
@@ -104,14 +85,14 @@ def numbers_at_times(value: Any, kind: inspect.Type = STATUS) -> Iterator[Any]:
             yield from numbers_at_times(value, next(k for k in kind.types if not isinstance(k, inspect.NoneType)))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(values_of(STATUS))
 def test_a_status_comes_back(status: Status) -> None:
     wire = to_wire(status)
     for text in numbers_at_times(wire):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text)
     back = from_wire(stored(wire))
-    assert back == rounded(status)
+    assert back == status
     assert to_wire(back) == wire, "a status at rest would be written again"
 
 
