@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -33,7 +33,11 @@ def run_to_the_end(process: subprocess.Popen[str], seconds: float) -> str:
 def test_the_whole_story_comes_true(tmp_path: Path) -> None:
     facts_file = tmp_path / "facts.json"
     with subprocess.Popen(
-        [*DEMO, "--plain", "--json", str(facts_file)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*DEMO, "--plain", "--json", str(facts_file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
     ) as process:
         output = run_to_the_end(process, 300)
     assert process.returncode == 0, output
@@ -94,8 +98,8 @@ def test_ctrl_c_ends_everything_and_leaves_nothing_behind() -> None:
     assert set((ROOT / "build" / "demo").glob("run-*")) <= before
 
 
-def facts_of(*arguments: str) -> Any:
-    return subprocess.run([*DEMO, *arguments], capture_output=True, text=True, timeout=150)
+def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*DEMO, *arguments], capture_output=True, text=True, timeout=150, cwd=ROOT)
 
 
 @pytest.mark.timeout(180)
@@ -103,10 +107,13 @@ def test_a_story_that_does_not_come_true_fails_and_says_why(tmp_path: Path) -> N
     """The ingress port is taken: Coalmine ends with its own sentence, which the demo repeats."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = facts_of("--plain", "--port", str(port), "--json", str(tmp_path / "facts.json"))
+        ended = run_demo("--plain", "--port", str(port), "--json", str(tmp_path / "facts.json"))
     assert ended.returncode == 1
     assert f"port {port}" in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr
+    kept = ROOT / ended.stdout.split("logs and state are in ")[1].strip()
+    assert f"port {port}" in (kept / "coalmine.log").read_text()
+    shutil.rmtree(kept)
     facts = json.loads((tmp_path / "facts.json").read_bytes())
     assert facts["ok"] is False
     assert [line["ok"] for line in facts["timeline"]][:2] == [False, None]
