@@ -305,3 +305,16 @@ async def test_the_client_that_leaves_while_a_connection_opens(other, start_pod)
     client.writer.transport.abort()
     await eventually(lambda: not pod.relay.ingress.connections)
     assert sum(s.in_flight for s in (pod.series("a"), pod.series("b"))) == 0
+
+
+async def test_a_connection_goes_on_after_a_streamed_body_found_nobody(start_pod):
+    port = free_port()
+    pod = await start_pod(port, routing(revision("a", 100), limits={"replayBytes": 10}))
+    client = await Client.connect(pod.ingress)
+    reply = await client.ask(post(b"x" * 50))
+    assert (reply.status, reply.header("connection")) == (502, None)
+    back = Upstream()
+    await back.start(port)
+    assert (await client.ask(post(b"x" * 50))).status == 200
+    assert (await client.ask(get())).status == 200
+    await back.stop()

@@ -94,6 +94,7 @@ class ClientConnection(Timed, asyncio.Protocol):
     def exchange_ended(self, exchange: Exchange, now: float) -> None:
         """Its answer is written. The next request, or the end of the connection."""
         self._current = None
+        self._blocked = False
         if exchange.close:
             self._close(now, linger=not exchange.whole or exchange.refusal is not None)
             return
@@ -136,26 +137,21 @@ class ClientConnection(Timed, asyncio.Protocol):
         except HttpParserError as error:
             if not self._final:
                 self._refuse(refusal_of(error))
+        if self._fed > self.front.table.limits.head_bytes and not self._final:
+            # No head that ends, or chunks that carry no data: extensions and trailers without an end.
+            self._refuse(Refusal(431, f"the head is longer than {self.front.table.limits.head_bytes} bytes"))
         incoming = self._incoming
         if incoming is not None and not incoming.held:
             self._enqueue(incoming)
-        current = self._current
-        if current is None:
+        if self._current is None:
             if self._queue:
                 self._next(now)
-        elif not current.held:
-            current.pump()
-        if self._current is None:
-            if not self.closing:
+            if self._current is None and not self.closing:
                 self._wait(now)
-        elif self._queue:
-            self._set_reading()
-
-        if self._fed > self.front.table.limits.head_bytes and not self.closing and not self._final:
-            # No head that ends, or chunks that carry no data: extensions and trailers without an end.
-            self._refuse(Refusal(431, f"the head is longer than {self.front.table.limits.head_bytes} bytes"))
-            if self._current is None:
-                self._next(now)
+        else:
+            self._current.pump()
+            if self._queue:
+                self._set_reading()
 
     def eof_received(self) -> None:
         # A client that ends its side before the answer came is taken to have left, as Go's and nginx's servers do:

@@ -167,7 +167,7 @@ class Exchange:
     def pump(self) -> None:
         """Send on what has come of a streamed body; the client is not read faster than upstream takes it."""
         upstream = self._upstream
-        if self.held or self.ended:
+        if self.held or self.ended or self._uploaded:
             return
         if upstream is None:
             self.client.block_upload(True)
@@ -180,11 +180,11 @@ class Exchange:
                 body = [b"%x\r\n" % sum(map(len, body)), *body, CRLF]
             upstream.transport.writelines(body)
         timeouts = self.table.timeouts
-        if self.whole and not self._uploaded:
+        if self.whole:
             self._uploaded = True
             if self.length is None:
                 upstream.transport.write(LAST_CHUNK)
-        self.client.block_upload(upstream.paused)
+        self.client.block_upload(upstream.paused and not self.whole)
         self.client.watch(monotonic() + (timeouts.response if self.whole else timeouts.idle))
 
     def refuse(self, refusal: Refusal) -> None:
@@ -480,7 +480,7 @@ class Exchange:
         self._code = status
         if target is not self._chosen and self._first_failure is not None:
             self.table.telemetry.fallback(self._chosen.name, target.name, self._first_failure.fallback)
-        if status == 200 and front.observer is not None:
+        if status == 200 and front.observer is not None and self.method != b"HEAD":
             if answer.special is not None and answer.special.coded:
                 front.observer.skip(target.series, "encoding")
             else:
@@ -532,7 +532,7 @@ class Exchange:
 
     def _answer_error(self, status: int, message: str, blame: bytes, outcome: int, extra: bytes = b"") -> None:
         client = self.client
-        if not self.whole or client.front.draining:
+        if not self.whole or self.http10 or client.front.draining:
             self.close = True
         bodyless = self.method == b"HEAD"
         client.transport.write(error_answer(status, message, blame, close=self.close, bodyless=bodyless, extra=extra))
