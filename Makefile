@@ -8,7 +8,7 @@ export PYTHONUNBUFFERED = 1
 
 .PHONY: help
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": run make PYTHON=python3.12 or the like")'
@@ -43,10 +43,19 @@ lint: $(VENV)/.dev ## ruff, mypy, import rules
 bench: $(VENV)/.dev ## the relay beside nginx and haproxy, one core each; BENCH_JSON=FILE keeps the figures
 	$(BIN)/python -m tests.benchmarks.relay
 
+.PHONY: cluster
+cluster: $(VENV)/.dev ## a real Kubernetes node in the foreground (root; see make tools); says how to use it
+	$(BIN)/python -m tests.cluster.lab
+
+.PHONY: test-cluster
+test-cluster: $(VENV)/.dev ## the tests on a real Kubernetes node alone, or on the cluster of COALMINE_KUBECONFIG
+	$(BIN)/pytest tests/cluster
+
 .PHONY: tools
 tools: ## Debian packages that some tests and the benchmark use (root); without them these are skipped
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light haproxy wrk prometheus prometheus-alertmanager
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light haproxy wrk prometheus prometheus-alertmanager \
+		buildah ca-certificates conntrack containerd containernetworking-plugins debootstrap iproute2 iptables runc
 
 .PHONY: clean
 clean: ## the environment and what runs left behind

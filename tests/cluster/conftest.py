@@ -1,0 +1,96 @@
+"""A real cluster for the tests in this folder.
+
+COALMINE_CLUSTER says which: `own` (a node that is started for the test run), `kubeconfig` (the cluster that
+COALMINE_KUBECONFIG names; the images `coalmine-*:dev` must be on its nodes) or `none`. Unset, it is `kubeconfig` where
+COALMINE_KUBECONFIG is set and else `own` where this machine can run a node. Where there is no cluster the tests are
+skipped, with the reason; with CI=true they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cluster.lab import images
+from tests.cluster.lab.cluster import Cluster, ExternalCluster, NodeCluster, node_cluster
+from tests.cluster.lab.need import missing
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # A fixture may compile a node first: only the tests themselves are timed. The lab's own waits are all bounded.
+        if HERE in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(180, func_only=True))
+
+
+def _absent(reason: str) -> None:
+    if os.environ.get("CI") == "true" and os.environ.get("COALMINE_CLUSTER") != "none":
+        pytest.fail(f"no cluster: {reason}", pytrace=False)
+    pytest.skip(f"no cluster: {reason}")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The cluster of this test run."""
+    kubeconfig = os.environ.get("COALMINE_KUBECONFIG", "")
+    choice = os.environ.get("COALMINE_CLUSTER") or ("kubeconfig" if kubeconfig else "own")
+    if choice == "kubeconfig":
+        if not kubeconfig:
+            pytest.fail("COALMINE_CLUSTER=kubeconfig: set COALMINE_KUBECONFIG to the file", pytrace=False)
+        yield ExternalCluster(Path(kubeconfig))
+    elif choice == "own":
+        if reason := missing():
+            _absent(reason)
+        with node_cluster() as node:
+            yield node
+    elif choice == "none":
+        _absent("COALMINE_CLUSTER=none")
+    else:
+        pytest.fail(f"COALMINE_CLUSTER={choice}: own, kubeconfig or none", pytrace=False)
+
+
+@pytest.fixture
+def node(cluster: Cluster) -> NodeCluster:
+    """The cluster where it is a node of our own, whose processes a test may stop."""
+    if not isinstance(cluster, NodeCluster):
+        pytest.skip("needs a node of our own (COALMINE_CLUSTER=own)")
+    return cluster
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of the test's own that refuses every pod which is not `restricted`."""
+    name = f"test-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _loaded(cluster: Cluster, image: images.Image) -> str:
+    if isinstance(cluster, NodeCluster):
+        cluster.load(images.archive(image))
+    return image.name
+
+
+@pytest.fixture(scope="session")
+def sidecar_image(cluster: Cluster) -> str:
+    """The name of the sidecar's image, which the cluster has."""
+    return _loaded(cluster, images.SIDECAR)
+
+
+@pytest.fixture(scope="session")
+def operator_image(cluster: Cluster) -> str:
+    """The name of the operator's image, which the cluster has."""
+    return _loaded(cluster, images.OPERATOR)
+
+
+@pytest.fixture(scope="session")
+def model_image(cluster: Cluster) -> str:
+    """The name of the image of `examples/model_server.py`, which the cluster has. MODEL_VERSION: v1 to v4."""
+    return _loaded(cluster, images.MODEL)

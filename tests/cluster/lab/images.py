@@ -1,0 +1,110 @@
+"""The project's images, built from its Dockerfiles on a base made from Debian packages: no image registry is needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from .cache import CACHE, PROJECT, files_below, fingerprint, locked, made_once
+from .run import LabError, run
+
+BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
+#: Ballast in an image: what only people and package managers read.
+_UNREAD = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt", "var/lib/apt/lists")
+#: The machine's certificate authorities: pip, inside the build, trusts whom the machine trusts.
+_CERTIFICATES = "/etc/ssl/certs"
+_STORE = CACHE / "buildah"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image of the project: the Dockerfile's `target`, made from `sources`, known to clusters as `name`."""
+
+    name: str
+    dockerfile: Path
+    target: str
+    sources: tuple[Path, ...]
+
+
+_PACKAGE = (PROJECT / "pyproject.toml", PROJECT / "README.md", PROJECT / "operator", PROJECT / "sidecar")
+SIDECAR = Image("coalmine-sidecar:dev", PROJECT / "Dockerfile", "sidecar", _PACKAGE)
+OPERATOR = Image("coalmine-operator:dev", PROJECT / "Dockerfile", "operator", _PACKAGE)
+MODEL = Image("coalmine-demo-model:dev", PROJECT / "examples" / "Dockerfile", "model", (PROJECT / "examples",))
+
+
+def archive(image: Image) -> Path:
+    """The image as an archive of `docker save`; built where its sources have changed.
+
+    Raises LabError with the end of the build's output.
+    """
+    folders = [path for path in image.sources if path.is_dir()]
+    files = [path for path in image.sources if path.is_file()]
+    inputs = [*files, *files_below(*folders), image.dockerfile, PROJECT / ".dockerignore"]
+    base = base_image()
+    kind = f"image-{image.target}"
+    return made_once(kind, fingerprint(inputs, base), lambda folder: _build(image, base, folder)) / "image.tar"
+
+
+def base_image() -> str:
+    """The name, in the store of buildah, of a Debian with Python; installed from packages where it is missing."""
+    release = _release()
+    key = fingerprint([], release, *BASE_PACKAGES, *_UNREAD)
+    tree = made_once("base", key, lambda folder: _bootstrap(release, folder / "tree")) / "tree"
+    name = f"localhost/coalmine-base:{key}"
+    with locked("buildah"):
+        if not _buildah("images", "--quiet", "--filter", f"reference={name}"):
+            container = _buildah("from", "scratch")
+            try:
+                _buildah("add", "--quiet", container, str(tree), "/")
+                _buildah("config", "--cmd", "[]", "--env", "LANG=C.UTF-8", container)
+                _buildah("commit", "--quiet", container, name)
+            finally:
+                _buildah("rm", container)
+    return name
+
+
+def _release() -> str:
+    for line in Path("/etc/os-release").read_text().splitlines():
+        if line.startswith("VERSION_CODENAME="):
+            return line.partition("=")[2].strip('"')
+    raise LabError("/etc/os-release names no release (VERSION_CODENAME): is this a Debian?")
+
+
+def _mirror() -> str:
+    """Where this machine gets its packages from."""
+    places = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").split()
+    if not places:
+        raise LabError("apt knows no package lists: run `apt-get update`")
+    return places[0]
+
+
+def _bootstrap(release: str, tree: Path) -> None:
+    print(f"making a base image of Debian {release} (once, about a minute)", flush=True)
+    packages = ",".join(BASE_PACKAGES)
+    run(*_NICE, "debootstrap", "--variant=minbase", f"--include={packages}", release, tree, _mirror(), timeout=1200)
+    for folder in _UNREAD:
+        shutil.rmtree(tree / folder, ignore_errors=True)
+
+
+_NICE = ("nice", "-n", "10")
+
+
+def _build(image: Image, base: str, folder: Path) -> None:
+    print(f"building {image.name}", flush=True)
+    local = f"localhost/{image.name}"
+    with locked("buildah"):
+        _buildah(
+            *("bud", "--isolation", "chroot", "--layers", "--quiet", "--pull-never"),
+            *("--build-arg", f"BASE_IMAGE={base}", "--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro"),
+            *("--file", str(image.dockerfile), "--target", image.target, "--tag", local, str(PROJECT)),
+        )
+        _buildah("push", "--quiet", local, f"docker-archive:{folder}/image.tar:{image.name}")
+
+
+def _buildah(*words: str) -> str:
+    """Run buildah on a store of our own, so that no other user of buildah on this machine notices."""
+    store = ("--root", _STORE / "store", "--runroot", _STORE / "run", "--storage-driver", "overlay")
+    environment = {**os.environ, "TMPDIR": str(CACHE)}
+    return run(*_NICE, "buildah", *store, *words, environment=environment, timeout=1800).strip()

@@ -1,0 +1,42 @@
+"""What a machine must have to run a node of our own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from .cache import CACHE
+from .config import CNI_PLUGINS
+from .run import run
+
+#: Program -> the Debian package that brings it; `make tools` installs them.
+PACKAGES = {
+    "buildah": "buildah",
+    "conntrack": "conntrack",
+    "containerd": "containerd",
+    "debootstrap": "debootstrap",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "runc": "runc",
+}
+#: For buildah, containerd and debootstrap, which leave them out of many users' paths.
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+def missing() -> str:
+    """Why no node can run here, with the remedy; empty if one can."""
+    if os.uname().sysname != "Linux":
+        return "a node of our own needs Linux"
+    if os.geteuid() != 0:
+        return "a node of our own needs root (namespaces, mounts, control groups)"
+    if shutil.which("go") is None:
+        return "a node of our own is compiled with Go, which is not installed (see tests/cluster/node/go.mod)"
+    packages = [package for program, package in PACKAGES.items() if shutil.which(program, path=PATH) is None]
+    if not CNI_PLUGINS.is_dir():
+        packages.append("containernetworking-plugins")
+    if packages:
+        return f"Debian packages are missing: {' '.join(sorted(packages))}; `make tools` installs them"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    if run("stat", "--file-system", "--format=%T", CACHE).strip() == "overlayfs":
+        return f"containers' layers cannot lie on overlayfs, as {CACHE} does: set XDG_CACHE_HOME to another disk"
+    return ""

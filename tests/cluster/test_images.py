@@ -1,0 +1,134 @@
+"""What is in the images, and that they run where a careful cluster lets them run."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+
+import pytest
+from tests.cluster.lab import images
+from tests.cluster.lab.archive import read_config, read_names
+from tests.cluster.lab.cluster import Cluster, NodeCluster
+from tests.cluster.lab.images import Image
+from tests.cluster.lab.run import LabError
+from tests.cluster.pods import RESTRICTED_CONTAINER, pod
+
+ALL = [images.SIDECAR, images.OPERATOR, images.MODEL]
+PYTHON = "/opt/coalmine/bin/python3"
+
+
+def packages(image: Image) -> set[str]:
+    """Names of what can be imported from the image's virtual environment."""
+    below = (name.partition("/site-packages/")[2] for name in read_names(images.archive(image)))
+    return {name.partition("/")[0] for name in below} - {""}
+
+
+@pytest.mark.parametrize("image", ALL, ids=lambda image: image.target)
+def test_runs_as_nobody_and_without_a_shell(
+    node: NodeCluster, image: Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = images.archive(image)
+    config = read_config(archive)
+
+    assert config["User"] == "65532:65532"
+    assert config["Entrypoint"][0].endswith("/bin/python3")
+    assert not config.get("Cmd")
+    with capsys.disabled():
+        print(f"\n{image.name}: {archive.stat().st_size / 1e6:.0f} MB")
+
+
+def test_the_sidecar_carries_nothing_but_itself(node: NodeCluster) -> None:
+    found = packages(images.SIDECAR)
+
+    assert {"coalmine_sidecar", "aiohttp", "httptools", "msgspec", "prometheus_client", "psutil", "uvloop"} <= found
+    assert not found & {"coalmine_operator", "kopf", "kubernetes", "cryptography", "numpy", "yaml", "pip", "setuptools"}
+
+
+def test_the_operator_carries_what_it_imports(node: NodeCluster) -> None:
+    found = packages(images.OPERATOR)
+
+    assert {"coalmine_operator", "coalmine_sidecar", "kopf", "kubernetes", "cryptography", "numpy", "yaml"} <= found
+    assert not found & {"pip", "setuptools", "sklearn", "pytest"}
+
+
+def test_the_operators_code_runs_in_its_image(cluster: Cluster, namespace: str, operator_image: str) -> None:
+    code = "import kopf, kubernetes.aio, cryptography; from coalmine_operator.cli import main; main(['--version'])"
+    once = pod("once", operator_image, command=[PYTHON], args=["-c", code])
+    once["spec"]["restartPolicy"] = "Never"
+    cluster.apply(once, namespace)
+
+    cluster.kubectl("wait", "pod/once", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s", "-n", namespace)
+    assert "0.1.0" in cluster.kubectl("logs", "once", "--namespace", namespace)
+
+
+def guarded(sidecar: str, model: str) -> list[dict[str, Any]]:
+    """A model server behind a sidecar, as the operator will make it."""
+    routing = {
+        "schema": 1,
+        "deployment": "fraud",
+        "model": "fraud",
+        "generation": 1,
+        "revisions": [{"name": "fraud-1", "version": "v1", "track": "stable", "weight": 100}],
+    }
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "fraud-routing"},
+        "stringData": {"routing.json": json.dumps(routing)},
+    }
+    both = pod("fraud", model, env=[{"name": "MODEL_VERSION", "value": "v1"}])
+    flags = {
+        "routing": "/etc/coalmine/routing/routing.json",
+        "revision": "fraud-1",
+        "pod": "fraud",
+        "model": "127.0.0.1:8080",
+        "ingress": "0.0.0.0:8008",
+        "local": "0.0.0.0:8009",
+        "admin": "0.0.0.0:8010",
+    }
+    both["spec"]["volumes"] = [{"name": "routing", "secret": {"secretName": "fraud-routing"}}]
+    both["spec"]["initContainers"] = [
+        {
+            "name": "coalmine-sidecar",
+            "image": sidecar,
+            "imagePullPolicy": "IfNotPresent",
+            "restartPolicy": "Always",
+            "args": [word for name, value in flags.items() for word in (f"--{name}", value)],
+            "volumeMounts": [{"name": "routing", "mountPath": "/etc/coalmine/routing"}],
+            "securityContext": RESTRICTED_CONTAINER,
+            "startupProbe": {"httpGet": {"path": "/healthz", "port": 8010}, "periodSeconds": 1},
+            "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8010}, "periodSeconds": 1},
+        }
+    ]
+    return [secret, both]
+
+
+def test_sidecar_and_model_serve_under_restricted_pod_security(
+    cluster: Cluster, namespace: str, sidecar_image: str, model_image: str
+) -> None:
+    cluster.apply(guarded(sidecar_image, model_image), namespace)
+    cluster.kubectl("wait", "pod/fraud", "--for=condition=Ready", "--timeout=90s", "--namespace", namespace)
+    address = cluster.get("pod/fraud", "--namespace", namespace)["status"]["podIP"]
+
+    with cluster.door(address, 8010) as admin:
+        assert urllib.request.urlopen(f"http://127.0.0.1:{admin}/healthz", timeout=5).read() == b"ok\n"
+    rows = {"inputs": [{"name": "input", "shape": [1, 30], "datatype": "FP64", "data": [1.0] * 30}]}
+    with cluster.door(address, 8008) as ingress:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{ingress}/v2/models/fraud/infer",
+            json.dumps(rows).encode(),
+            {"Content-Type": "application/json"},
+        )
+        assert json.load(urllib.request.urlopen(request, timeout=10))["model_name"] == "fraud"
+
+    def inside(code: str) -> str:
+        where = ("fraud", "--container", "coalmine-sidecar", "--namespace", namespace)
+        return cluster.kubectl("exec", *where, "--", PYTHON, "-c", code)
+
+    with pytest.raises(LabError, match="Read-only file system"):
+        inside("open('/tmp/x', 'w')")
+    status = inside("print(open('/proc/1/status').read())")
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["Uid"].split() == ["65532"] * 4
+    assert int(fields["CapEff"], 16) == 0
