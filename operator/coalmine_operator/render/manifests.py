@@ -1,0 +1,252 @@
+"""The children of a model deployment, as plain objects for server-side apply: complete, and equal for equal input.
+
+What was put into a revision's template is kept beside its record, as a JSON patch on its ControllerRevision, and put in
+again as it was: an operator of another version, or with another sidecar image, changes no pod that runs. To refresh a
+revision is to forget its patch.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+from coalmine_sidecar import contract
+
+from ..api.codec import from_json, to_builtins
+from ..api.problems import Invalid, Problem
+from ..api.spec import API_VERSION, KIND, Metadata, Model, ModelDeploymentSpec
+from ..engine.model import Plan, RevisionRecord
+from . import labels, patch
+from .injection import INGRESS_PORT, LOCAL_PORT, ROUTING_KEY, Identity, Injected, InjectionSettings, inject
+
+#: The port of the public Service.
+PUBLIC_PORT: Final = 80
+
+Object = dict[str, Any]
+Patch = tuple[patch.Operation, ...]
+
+
+class OwnerRef(Struct, frozen=True, kw_only=True):
+    """The model deployment whose deletion takes the children along."""
+
+    name: str
+    uid: str
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """What a ControllerRevision holds. `injected`: empty where nothing is known."""
+
+    record: RevisionRecord
+    injected: Patch = ()
+
+
+def kept(controller_revision: Mapping[str, Any]) -> Kept:
+    """What `manifests` put into a ControllerRevision. Raises Invalid where it is somebody else's."""
+    record = from_json(msgspec.json.encode(controller_revision.get("data")), RevisionRecord)
+    annotations = controller_revision.get("metadata", {}).get("annotations") or {}
+    try:
+        operations = msgspec.json.decode(annotations.get(labels.INJECTED, "[]"), type=tuple[dict[str, Any], ...])
+    except msgspec.MsgspecError:
+        operations = ()
+    return Kept(record=record, injected=operations)
+
+
+def problems(metadata: Metadata, spec: ModelDeploymentSpec, settings: InjectionSettings) -> tuple[Problem, ...]:
+    """Why the templates of a spec cannot run with a sidecar, by paths of the manifest; nothing where they can."""
+    templates = {"spec.template": spec.template}
+    if spec.fallback and spec.fallback.template is not None:
+        templates["spec.fallback.template"] = spec.fallback.template
+    found: list[Problem] = []
+    for path, template in templates.items():
+        try:
+            inject(template, settings, identity=_identity(metadata.uid, metadata.name, "", spec.model), path=path)
+        except Invalid as error:
+            found += error.problems
+    return tuple(found)
+
+
+def manifests(
+    *,
+    owner: OwnerRef,
+    metadata: Metadata,
+    spec: ModelDeploymentSpec,
+    plan: Plan,
+    routing: contract.Routing | None,
+    settings: InjectionSettings,
+    injected: Mapping[str, Patch] | None = None,
+) -> tuple[Object, ...]:
+    """Everything that shall exist, in the order in which it is to be applied: routing first, pods later.
+
+    `injected`: what `kept` found, by revision; revisions without an entry get the sidecar of `settings`. What carries
+    the owner's label and is not among these objects is to be deleted. A ControllerRevision's data never changes; its
+    annotation does on a refresh.
+
+    Raises Invalid for a template that takes no sidecar: `problems` tells so before it becomes a revision.
+    """
+    children = _Children(owner, metadata)
+    objects = [children.public_service()]
+    if routing is not None:
+        objects.append(children.routing_secret(routing))
+    stable = {route.revision for route in (plan.routing.routes if plan.routing else ()) if route.track == "stable"}
+    for record in plan.records:
+        template = _template(record, owner, metadata, settings, (injected or {}).get(record.name, ()))
+        objects.append(children.controller_revision(record, patch.diff(record.template, template)))
+        if record.name not in plan.replicas:
+            continue
+        objects.append(children.headless_service(record))
+        objects.append(children.deployment(record, template, plan.replicas[record.name], spec))
+        if record.name in stable and plan.replicas[record.name] > 1:
+            objects.append(children.disruption_budget(record))
+    return tuple(objects)
+
+
+def drain_key(uid: str, revision: str) -> str:
+    """Known to whoever may read the model deployment, and to nobody who can only reach its pods."""
+    return hashlib.sha256(f"coalmine drain {uid} {revision}".encode()).hexdigest()[:32]
+
+
+def inject_revision(
+    record: RevisionRecord, owner: OwnerRef, metadata: Metadata, settings: InjectionSettings
+) -> Injected:
+    """The template of a revision as `settings` make it, with what there is to say about it. Raises Invalid."""
+    template = copy.deepcopy(record.template)
+    about = {**(template.get("metadata") or {})}
+    about["labels"] = labels.of_pod(about.get("labels") or {}, metadata.name, record.name, record.version)
+    template["metadata"] = about
+    identity = _identity(owner.uid, metadata.name, record.name, record.model)
+    return inject(template, settings, identity=identity, path="spec.template")
+
+
+def _template(
+    record: RevisionRecord, owner: OwnerRef, metadata: Metadata, settings: InjectionSettings, injected: Patch
+) -> Object:
+    if injected:
+        try:
+            return patch.apply(record.template, injected)
+        except ValueError:
+            pass  # Somebody wrote into the annotation: a restart is better than no pods.
+    return inject_revision(record, owner, metadata, settings).pod
+
+
+def _identity(uid: str, deployment: str, revision: str, model: Model) -> Identity:
+    return Identity(
+        revision=revision,
+        port=model.port,
+        drain_key=drain_key(uid, revision),
+        secret=labels.routing_secret(deployment),
+        readiness={**_ready(model), "periodSeconds": 2},
+    )
+
+
+def _ready(model: Model) -> Object:
+    """The protocol's ready endpoint; where there may be none, a server that takes connections is ready."""
+    match model.protocol:
+        case "v2":
+            return {"httpGet": {"path": "/v2/health/ready", "port": model.port}}
+        case "v1":
+            return {"httpGet": {"path": f"/v1/models/{quote(model.name, safe='')}", "port": model.port}}
+        case _:
+            return {"tcpSocket": {"port": model.port}}
+
+
+class _Children:
+    """Objects of one owner."""
+
+    def __init__(self, owner: OwnerRef, metadata: Metadata) -> None:
+        self._owner = owner
+        self._metadata = metadata
+        self._name = metadata.name
+
+    def public_service(self) -> Object:
+        port = {"name": "http", "port": PUBLIC_PORT, "protocol": "TCP", "targetPort": INGRESS_PORT}
+        return {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": self._about(self._name, labels.common(self._name, labels.ROUTER)),
+            "spec": {"ports": [port], "selector": {labels.MODELDEPLOYMENT: self._name}},
+        }
+
+    def routing_secret(self, routing: contract.Routing) -> Object:
+        about = self._about(labels.routing_secret(self._name), labels.common(self._name, labels.ROUTER))
+        about["annotations"] = {labels.ROUTING_GENERATION: str(routing.generation)}
+        file = base64.b64encode(contract.encode_routing(routing)).decode()
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": about, "type": "Opaque", "data": {ROUTING_KEY: file}}
+
+    def controller_revision(self, record: RevisionRecord, injected: Patch) -> Object:
+        about = self._about(record.name, self._labels(record))
+        about["annotations"] = {labels.INJECTED: msgspec.json.encode(injected, order="deterministic").decode()}
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "ControllerRevision",
+            "metadata": about,
+            "revision": int(record.created_at),
+            "data": to_builtins(record),
+        }
+
+    def headless_service(self, record: RevisionRecord) -> Object:
+        # No address of its own, so nothing translates ports: the port is the one that the pods listen on.
+        port = {"name": "local", "port": LOCAL_PORT, "protocol": "TCP", "targetPort": LOCAL_PORT}
+        return {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": self._about(record.name, self._labels(record)),
+            "spec": {"clusterIP": "None", "ports": [port], "selector": {labels.REVISION: record.name}},
+        }
+
+    def deployment(self, record: RevisionRecord, template: Object, replicas: int, spec: ModelDeploymentSpec) -> Object:
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": self._about(record.name, self._labels(record)),
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": self._selector(record)},
+                # Only a refresh ever changes the template: the new pod first, then the old one goes.
+                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+                "revisionHistoryLimit": 0,
+                "progressDeadlineSeconds": spec.progress_deadline_seconds,
+                "template": template,
+            },
+        }
+
+    def disruption_budget(self, record: RevisionRecord) -> Object:
+        return {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": self._about(record.name, self._labels(record)),
+            # Pods that are not ready protect nobody, and must not keep a node from being drained.
+            "spec": {
+                "maxUnavailable": 1,
+                "selector": {"matchLabels": self._selector(record)},
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            },
+        }
+
+    def _selector(self, record: RevisionRecord) -> dict[str, str]:
+        return {labels.MODELDEPLOYMENT: self._name, labels.REVISION: record.name}
+
+    def _labels(self, record: RevisionRecord) -> dict[str, str]:
+        return labels.of_revision(self._name, record.name, record.version)
+
+    def _about(self, name: str, given: Mapping[str, str]) -> Object:
+        return {
+            "name": name,
+            "namespace": self._metadata.namespace,
+            "labels": dict(given),
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": KIND,
+                    "name": self._owner.name,
+                    "uid": self._owner.uid,
+                    "controller": True,
+                }
+            ],
+        }
