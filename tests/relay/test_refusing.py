@@ -241,3 +241,19 @@ async def test_a_client_that_takes_no_answers_is_not_asked_for_more(model, start
     before = len(model.requests)
     await asyncio.sleep(0.2)
     assert len(model.requests) == before < 40
+
+
+async def test_a_client_that_stops_reading_is_no_fault_of_the_model(model, start_pod):
+    async def big(_, writer) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n")
+        for _ in range(300):
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+
+    model.handle = big
+    pod = await start_pod(model.port, routing(revision("a", 100), timeouts={"idle": 0.3}))
+    client = await Client.connect(pod.ingress)
+    client.reader._limit = 1  # type: ignore[attr-defined] # the stream stops reading at once
+    await client.send(get())
+    await eventually(lambda: pod.outcomes() == {"cancelled": 1})
+    assert pod.telemetry.epoch("a").requests == 0

@@ -8,27 +8,26 @@ method that is so by definition).
 
 from __future__ import annotations
 
-from enum import Enum
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
 from ..contract import OUTCOMES
-from .endpoints import Endpoint
-from .errors import SIDECAR, UPSTREAM, Refusal, error_answer, status_line
-from .heads import CHUNKED, CLOSE, CRLF, KEEP_ALIVE, LAST_CHUNK, find, without
+from .detour import FORGIVEN, UNOPENED, Detour, Failure
+from .errors import SIDECAR, UPSTREAM, Refusal, error_answer
+from .heads import CHUNKED, CRLF, LAST_CHUNK, find
+from .reply import Reply
 from .upstream import Answer, UpstreamConnection
 
 if TYPE_CHECKING:
     from ..telemetry import EpochCell
     from .downstream import ClientConnection
+    from .endpoints import Endpoint
     from .table import Table, Target
 
 OK, CLIENT_ERROR, MODEL_ERROR, TIMEOUT, REJECTED, CANCELLED = range(len(OUTCOMES))
 
 #: The client left before its answer was whole; nginx's number for it.
 CLIENT_CLOSED: Final = 499
-#: Endpoints of one revision that are asked before another revision is.
-MAX_ENDPOINTS: Final = 3
 #: Bytes of a model's own error that are kept while the fallback is asked.
 KEPT_ERROR: Final = 65536
 #: Seconds in which it has to be whole.
@@ -39,37 +38,6 @@ JOINED: Final = 65536
 NEVER_OPENED: Final = b"refused"
 
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
-_BODYLESS: Final = frozenset({204, 304})
-_STATUS_LINES: Final = {status: status_line(status) for status in range(200, 600)}
-
-
-class Failure(Enum):
-    """Why an attempt came to nothing.
-
-    Fields: reason of the retry, reason of the fallback, kind of connection error ("" for none), and what the client
-    gets if nobody else answers.
-    """
-
-    REFUSED = ("refused", "refused", "connect", 502, "the model refused the connection")
-    CONNECT_TIMEOUT = ("timeout", "timeout", "connect", 504, "connecting to the model took too long")
-    STALE = ("stale", "reset", "stale", 502, "the model closed the connection")
-    RESET = ("reset", "reset", "reset", 502, "the model broke the connection before it answered")
-    TIMEOUT = ("timeout", "timeout", "timeout", 504, "the model did not answer in time")
-    STATUS = ("status", "status", "", 502, "the model answered with an error")
-    NO_ENDPOINT = ("no_endpoint", "no_endpoint", "", 503, "no endpoint")
-
-    def __init__(self, retry: str, fallback: str, kind: str, status: int, message: str) -> None:
-        self.retry = retry
-        self.fallback = fallback
-        self.kind = kind
-        self.status = status
-        self.message = message
-
-
-#: The model has seen nothing of the request.
-_UNOPENED: Final = frozenset({Failure.REFUSED, Failure.CONNECT_TIMEOUT, Failure.NO_ENDPOINT})
-#: The revision as a whole is not to blame if another of its pods answers: pods go, idle connections end.
-_FORGIVEN: Final = _UNOPENED | {Failure.STALE}
 
 
 class Exchange:
@@ -80,10 +48,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_attempts", "_cell", "_chosen", "_chunked_out", "_code", "_connecting", "_copy", "_first_failure", "_head_out",
-        "_kept", "_length_out", "_sent", "_sent_at", "_started", "_target", "_tried", "_uploaded", "_upstream",
-        "_visited", "body", "client", "close", "ended", "expect", "held", "http10", "ignores_upgrade", "length",
-        "lines", "method", "queued", "refusal", "size", "table", "url", "whole",
+        "_cell", "_chosen", "_connecting", "_detour", "_reply", "_sent", "_sent_at", "_started", "_target",
+        "_uploaded", "_upstream", "body", "client", "close", "ended", "expect", "held", "http10",
+        "ignores_upgrade", "length", "lines", "method", "queued", "refusal", "size", "table", "url", "whole",
     )  # fmt: skip
 
     def __init__(self, client: ClientConnection, table: Table, method: bytes, url: bytes, lines: list[bytes]) -> None:
@@ -117,17 +84,10 @@ class Exchange:
         self._upstream: UpstreamConnection | None = None
         self._connecting: Endpoint | None = None
         self._sent_at = 0.0
-        self._attempts = 0
-        self._tried: tuple[Endpoint, ...] = ()
-        self._visited: tuple[Target, ...] = ()
-        self._first_failure: Failure | None = None
-        self._kept: tuple[Answer, Target] | None = None
+        self._detour: Detour | None = None
         # The answer.
-        self._head_out = False
-        self._code = 0
-        self._chunked_out = False
-        self._length_out = 0
-        self._copy: list[bytes] | None = None
+        #: Set with the first byte of an answer to the client; from then on nobody else can answer.
+        self._reply: Reply | None = None
 
     # What the client's connection calls
 
@@ -147,7 +107,7 @@ class Exchange:
         self._chosen = target
         endpoint = target.pick(now, table.below)
         if endpoint is None:
-            self._failed(Failure.NO_ENDPOINT, now)
+            self._failed(Failure.NO_ENDPOINT, None, now)
         else:
             self._attempt(endpoint, now)
 
@@ -191,8 +151,8 @@ class Exchange:
         """Say no, before the request is sent or in the middle of its body."""
         self._drop_upstream()
         self.close = True
-        if self._head_out:
-            self._end(REJECTED, self._code)
+        if self._reply is not None:
+            self._end(REJECTED, self._reply.status)
             self.client.abort()
         else:
             self._answer_error(refusal.status, str(refusal), SIDECAR, REJECTED)
@@ -218,17 +178,17 @@ class Exchange:
         if upstream is None:
             # Connecting has a time limit of its own.
             self.client.watch(now + self.table.timeouts.connect)
-        elif self._head_out:
+        elif self._reply is not None:
             client_is_slow = self.client.paused
             self._drop_upstream()
-            self._break(CANCELLED if client_is_slow else TIMEOUT)
+            self._break(self._reply, CANCELLED if client_is_slow else TIMEOUT)
         elif not self.whole and not upstream.paused and not upstream.answer.status:
             self.refuse(Refusal(408, "the request's body did not come in time"))
         else:
             # A status without an end: the fallback does not wait for the rest of an error.
             failure = Failure.STATUS if upstream.answer.status else Failure.TIMEOUT
             self._drop_upstream()
-            self._failed(failure, now)
+            self._failed(failure, upstream.endpoint, now)
 
     # What endpoints and upstream connections call
 
@@ -240,7 +200,7 @@ class Exchange:
         self._connecting = None
         if connection.lost:
             connection.endpoint.outstanding -= 1
-            self._failed(Failure.RESET, monotonic())
+            self._failed(Failure.RESET, connection.endpoint, monotonic())
         else:
             self._send(connection, monotonic())
 
@@ -248,7 +208,7 @@ class Exchange:
         if self._connecting is not None:
             self._connecting = None
             endpoint.outstanding -= 1
-            self._failed(Failure.CONNECT_TIMEOUT if timed_out else Failure.REFUSED, monotonic())
+            self._failed(Failure.CONNECT_TIMEOUT if timed_out else Failure.REFUSED, endpoint, monotonic())
 
     def upstream_lost(self, connection: UpstreamConnection, *, clean: bool) -> None:
         """The connection ended; `clean` says by an orderly end, which is how some answers end as well."""
@@ -259,25 +219,26 @@ class Exchange:
             self.answer_arrived(connection, answer, monotonic())
             return
         self._drop_upstream()
-        if self._head_out:
-            self._break(MODEL_ERROR)
+        if self._reply is not None:
+            self._break(self._reply, MODEL_ERROR)
         else:
             if answer.status:
                 failure = Failure.STATUS
             else:
                 failure = Failure.STALE if connection.used and not connection.fed else Failure.RESET
-            self._failed(failure, monotonic())
+            self._failed(failure, connection.endpoint, monotonic())
 
     def answer_arrived(self, connection: UpstreamConnection, answer: Answer, now: float) -> None:
         """The answer's head, or more of its body, or its end: all there is goes to the client in one write."""
         out: list[bytes] = []
-        if not self._head_out:
+        reply = self._reply
+        if reply is None:
             if answer.status in self.table.statuses and self._falls_back(connection, answer, now):
                 return
-            self._open_answer(answer, out)
+            reply = self._open_reply(answer, out)
         client = self.client
-        self._pass_body(answer, out)
-        if self._length_out < JOINED:
+        reply.add(answer, out)
+        if reply.size < JOINED:
             client.transport.write(b"".join(out))
         else:
             client.transport.writelines(out)
@@ -286,15 +247,13 @@ class Exchange:
             if client.paused:
                 connection.transport.resume_reading()
             connection.release(now, reusable=self.held or self._uploaded)
-            self._finish(answer, now)
+            self._finish(answer, reply, now)
         else:
             client.watch(now + self.table.timeouts.idle)
 
     # Attempts
 
     def _attempt(self, endpoint: Endpoint, now: float, *, fresh: bool = False) -> None:
-        self._attempts += 1
-        self._tried += (endpoint,)
         endpoint.outstanding += 1
         connection = None if fresh else endpoint.take()
         if connection is not None:
@@ -326,67 +285,58 @@ class Exchange:
             connection.transport.write(b"".join(head))
             self.pump()
 
-    def _failed(self, failure: Failure, now: float) -> None:
+    def _failed(self, failure: Failure, endpoint: Endpoint | None, now: float) -> None:
         """An attempt came to nothing: somebody else of the revision, another revision, or an error."""
-        table = self.table
+        telemetry = self.table.telemetry
+        target = self._target
         if failure.kind:
-            table.telemetry.connection_error(self._target.name, failure.kind)
-        if failure not in _FORGIVEN:
+            telemetry.connection_error(target.name, failure.kind)
+        if failure not in FORGIVEN:
             self._charge()
-        if self._first_failure is None and self._target is self._chosen:
-            self._first_failure = failure
+        detour = self._search(endpoint)
+        if detour.failure is None:
+            detour.failure = failure
         if self._may_be_sent_again(failure):
-            endpoint = self._another_endpoint(failure, now)
+            endpoint = detour.endpoint(target, failure, now)
             if endpoint is not None:
-                table.telemetry.retry(self._target.name, failure.retry)
+                telemetry.retry(target.name, failure.retry)
                 self._attempt(endpoint, now, fresh=True)
                 return
-            self._visited += (self._target,)
-            other = self._another_revision(now)
+            other = detour.revision(target, self._chosen, now)
             if other is not None:
-                target, endpoint = other
-                if target is not self._chosen:
+                detour.give_up(target)
+                if other[0] is not self._chosen:
                     self._charge()
-                self._move_to(target)
-                self._attempt(endpoint, now)
+                self._move_to(other[0])
+                self._attempt(other[1], now)
                 return
         self._charge()
-        self._give_up(failure)
+        self._give_up(failure, detour)
+
+    def _search(self, endpoint: Endpoint | None) -> Detour:
+        """The search for somebody else, `endpoint` being one that failed."""
+        if self._detour is None:
+            self._detour = Detour(self.table)
+        if endpoint is not None:
+            self._detour.tried(endpoint)
+        return self._detour
 
     def _may_be_sent_again(self, failure: Failure) -> bool:
         if self._sent:
             return False
-        if failure in _UNOPENED or failure is Failure.STATUS:
+        if failure in UNOPENED or failure is Failure.STATUS:
             return True
         return self.table.idempotent or self.method in _SAFE
-
-    def _another_endpoint(self, failure: Failure, now: float) -> Endpoint | None:
-        if failure is Failure.STALE:
-            return self._tried[-1]
-        limit = 2 if failure is Failure.RESET else MAX_ENDPOINTS if failure in _UNOPENED else 0
-        if self._attempts >= limit:
-            return None
-        return self._target.pick(now, self.table.below, self._tried)
-
-    def _another_revision(self, now: float, *given_up: Target) -> tuple[Target, Endpoint] | None:
-        table = self.table
-        gone = (*self._visited, *given_up)
-        chain = [target for name in table.chain if (target := table.targets[name]) not in gone]
-        for target in chain:
-            endpoint = target.pick(now, table.below, self._tried)
-            if endpoint is not None:
-                return target, endpoint
-        # Nobody is known to be well. An endpoint left out for having refused may be back, and there is no other hope.
-        for target in chain if self._tried else [self._chosen, *chain]:
-            endpoint = target.any(self._tried)
-            if endpoint is not None:
-                return target, endpoint
-        return None
 
     def _falls_back(self, connection: UpstreamConnection, answer: Answer, now: float) -> bool:
         """Whether an answer with a status of the fallback is withheld, for now or for good."""
         unopened = answer.special is not None and answer.special.reason == NEVER_OPENED
-        if not self._may_be_sent_again(Failure.STATUS) or self._another_answer(unopened, now) is None:
+        failure = Failure.REFUSED if unopened else Failure.STATUS
+        detour = self._search(connection.endpoint)
+        target = self._target
+        if not self._may_be_sent_again(failure) or not (
+            detour.endpoint(target, failure, now) or detour.revision(target, self._chosen, now)
+        ):
             return False
         if not answer.complete and sum(map(len, answer.body)) < KEPT_ERROR:
             self.client.watch(min(self.client.deadline, now + KEPT_WAIT))
@@ -394,44 +344,38 @@ class Exchange:
         self._upstream = None
         if answer.complete:
             connection.release(now, reusable=self.held)
-            if self._kept is None and not unopened:
-                self._kept = (answer, self._target)
+            if detour.kept is None and not unopened:
+                detour.kept = (answer, target)
         else:
             connection.drop()
         if unopened:
             connection.endpoint.leave_out(now)
-        self._failed(Failure.REFUSED if unopened else Failure.STATUS, now)
+        self._failed(failure, None, now)
         return True
 
-    def _another_answer(self, unopened: bool, now: float) -> object | None:
-        if unopened and (endpoint := self._another_endpoint(Failure.REFUSED, now)):
-            return endpoint
-        return self._another_revision(now, self._target)
-
-    def _give_up(self, failure: Failure) -> None:
-        if self._kept is None:
+    def _give_up(self, failure: Failure, detour: Detour) -> None:
+        if detour.kept is None:
             if self._target is not self._chosen:
                 self._move_to(self._chosen)
             outcome = TIMEOUT if failure.status == 504 else MODEL_ERROR
-            reason = NEVER_OPENED if failure in _UNOPENED else failure.retry.encode()
+            reason = NEVER_OPENED if failure in UNOPENED else failure.fallback.encode()
             message = f"{self._chosen.name}: {failure.message}"
             self._answer_error(failure.status, message, UPSTREAM, outcome, b"coalmine-reason: %s\r\n" % reason)
             return
         # The model's own words say more than ours would.
-        answer, target = self._kept
+        answer, target = detour.kept
         if target is not self._target:
             self._move_to(target)
         out: list[bytes] = []
-        self._open_answer(answer, out)
-        self._pass_body(answer, out)
+        reply = self._open_reply(answer, out)
+        reply.add(answer, out)
         self.client.transport.write(b"".join(out))
-        self._finish(answer, monotonic())
+        self._finish(answer, reply, monotonic())
 
     def _move_to(self, target: Target) -> None:
         self._target.series.in_flight -= 1
         target.series.in_flight += 1
         self._target = target
-        self._attempts = 0
 
     def _drop_upstream(self) -> None:
         if self._upstream is not None:
@@ -449,74 +393,36 @@ class Exchange:
 
     # The answer
 
-    def _open_answer(self, answer: Answer, out: list[bytes]) -> None:
-        client = self.client
-        front = client.front
+    def _open_reply(self, answer: Answer, out: list[bytes]) -> Reply:
+        front = self.client.front
         target = self._target
-        status = answer.status
-        lines = answer.lines
-        if not self.whole or front.draining:
-            self.close = True
-        if self.method == b"HEAD" or status in _BODYLESS:
-            if status == 204:
-                lines = without(lines, {b"content-length"})
-        elif answer.length is None:
-            if self.http10:
-                self.close = True
-            else:
-                self._chunked_out = True
-        out.append(_STATUS_LINES.get(status) or status_line(status))
-        out += lines
-        if front.announces:
-            out.append(target.line)
-        if self._chunked_out:
-            out.append(CHUNKED)
-        if self.close:
-            out.append(CLOSE)
-        elif self.http10:
-            out.append(KEEP_ALIVE)
-        out.append(CRLF)
-        self._head_out = True
-        self._code = status
-        if target is not self._chosen and self._first_failure is not None:
-            self.table.telemetry.fallback(self._chosen.name, target.name, self._first_failure.fallback)
-        if status == 200 and front.observer is not None and self.method != b"HEAD":
-            if answer.special is not None and answer.special.coded:
-                front.observer.skip(target.series, "encoding")
-            else:
-                self._copy = []
+        observed = answer.status == 200 and front.observer is not None and self.method != b"HEAD"
+        self._reply = reply = Reply(answer, self.table.limits.observe_bytes if observed else -1)
+        self.close = reply.open(
+            answer,
+            self.method,
+            out,
+            line=target.line if front.announces else b"",
+            http10=self.http10,
+            close=self.close or not self.whole or front.draining,
+        )
+        if target is not self._chosen and self._detour is not None and self._detour.failure is not None:
+            self.table.telemetry.fallback(self._chosen.name, target.name, self._detour.failure.fallback)
+        return reply
 
-    def _pass_body(self, answer: Answer, out: list[bytes]) -> None:
-        body = answer.body
-        if body:
-            answer.body = []
-            size = len(body[0]) if len(body) == 1 else sum(map(len, body))
-            self._length_out += size
-            if self._copy is not None:
-                self._copy += body
-                if self._length_out > self.table.limits.observe_bytes:
-                    self._copy = None
-                    if self.client.front.observer is not None:
-                        self.client.front.observer.skip(self._target.series, "size")
-            if self._chunked_out:
-                out.append(b"%x\r\n" % size)
-                out += body
-                out.append(CRLF)
-            else:
-                out += body
-        if answer.complete and self._chunked_out:
-            out.append(LAST_CHUNK)
-
-    def _finish(self, answer: Answer, now: float) -> None:
+    def _finish(self, answer: Answer, reply: Reply, now: float) -> None:
         """The whole answer is written; it came whole at `now`."""
         status = answer.status
         series = self._target.series
         observer = self.client.front.observer
-        if self._copy is not None and observer is not None:
-            copy = self._copy
-            json_length = answer.special.json_length if answer.special is not None else None
-            body = copy[0] if len(copy) == 1 else b"".join(copy)
-            observer.offer(series, self._cell, self.url, answer.content_type, json_length, body)
+        if observer is not None:
+            copy = reply.copy
+            if copy is not None:
+                json_length = answer.special.json_length if answer.special is not None else None
+                body = copy[0] if len(copy) == 1 else b"".join(copy)
+                observer.offer(series, self._cell, self.url, answer.content_type, json_length, body)
+            elif reply.skipped:
+                observer.skip(series, reply.skipped)
         end = monotonic()
         duration = end - self._started
         if self._cell is not None:
@@ -525,7 +431,7 @@ class Exchange:
             else:
                 self._cell.failed()
         outcome = OK if status < 400 else CLIENT_ERROR if status < 500 else MODEL_ERROR
-        series.done(outcome, status, duration, now - self._sent_at, self.size, self._length_out)
+        series.done(outcome, status, duration, now - self._sent_at, self.size, reply.size)
         series.in_flight -= 1
         self.ended = True
         self.client.exchange_ended(self, end)
@@ -539,15 +445,17 @@ class Exchange:
         self._end(outcome, status)
         client.exchange_ended(self, monotonic())
 
-    def _break(self, outcome: int) -> None:
+    def _break(self, reply: Reply, outcome: int) -> None:
         """The answer can't be finished; its missing end tells the client so."""
-        self._charge()
-        self._end(outcome, self._code)
+        if outcome != CANCELLED:
+            self._charge()
+        self._end(outcome, reply.status)
         self.client.abort()
 
     def _end(self, outcome: int, code: int) -> None:
         now = monotonic()
         upstream = now - self._sent_at if self._sent_at else 0.0
-        self._target.series.done(outcome, code, now - self._started, upstream, self.size, self._length_out)
+        size = self._reply.size if self._reply is not None else 0
+        self._target.series.done(outcome, code, now - self._started, upstream, self.size, size)
         self._target.series.in_flight -= 1
         self.ended = True

@@ -1,0 +1,97 @@
+"""Who else may answer a request, once an attempt has failed.
+
+A connection that never opened has consumed nothing, so another pod of the revision is asked whatever the request is.
+A connection that broke gets one other pod of the revision. A revision that answered with an error, or not in time,
+has had its say. After that comes the chain of the fallback, each revision at most once.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from .endpoints import Endpoint
+    from .table import Table, Target
+    from .upstream import Answer
+
+#: Endpoints of one revision that are asked before another revision is.
+MAX_ENDPOINTS: Final = 3
+
+
+class Failure(Enum):
+    """Why an attempt came to nothing.
+
+    Fields: reason of the retry ("" for none), reason of the fallback, kind of connection error ("" for none), and
+    what the client gets if nobody else answers.
+    """
+
+    REFUSED = ("refused", "refused", "connect", 502, "the model refused the connection")
+    CONNECT_TIMEOUT = ("timeout", "timeout", "connect", 504, "connecting to the model took too long")
+    STALE = ("stale", "reset", "stale", 502, "the model closed the connection")
+    RESET = ("reset", "reset", "reset", 502, "the model broke the connection before it answered")
+    TIMEOUT = ("timeout", "timeout", "timeout", 504, "the model did not answer in time")
+    STATUS = ("", "status", "", 502, "the model answered with an error")
+    NO_ENDPOINT = ("", "no_endpoint", "", 503, "no endpoint")
+
+    def __init__(self, retry: str, fallback: str, kind: str, status: int, message: str) -> None:
+        self.retry = retry
+        self.fallback = fallback
+        self.kind = kind
+        self.status = status
+        self.message = message
+
+
+#: The model has seen nothing of the request.
+UNOPENED: Final = frozenset({Failure.REFUSED, Failure.CONNECT_TIMEOUT, Failure.NO_ENDPOINT})
+#: The revision as a whole is not to blame if another of its pods answers: pods go, idle connections end.
+FORGIVEN: Final = UNOPENED | {Failure.STALE}
+
+
+class Detour:
+    """The search of one request. Made when its first attempt has failed, which is rare."""
+
+    __slots__ = ("_asked", "_given_up", "_table", "_tried", "failure", "kept")
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._tried: list[Endpoint] = []
+        #: Attempts at the revision asked now.
+        self._asked = 0
+        self._given_up: list[Target] = []
+        #: What first went wrong with the revision that routing chose.
+        self.failure: Failure | None = None
+        #: A model's own error, to be passed on if nobody does better.
+        self.kept: tuple[Answer, Target] | None = None
+
+    def tried(self, endpoint: Endpoint) -> None:
+        if endpoint not in self._tried:
+            self._tried.append(endpoint)
+            self._asked += 1
+
+    def give_up(self, target: Target) -> None:
+        """Its pods have failed; the next ones asked are another revision's."""
+        self._given_up.append(target)
+        self._asked = 0
+
+    def endpoint(self, target: Target, failure: Failure, now: float) -> Endpoint | None:
+        """Another endpoint of the same revision; after a stale connection the same one, by a fresh connection."""
+        if failure is Failure.STALE:
+            return self._tried[-1]
+        limit = 2 if failure is Failure.RESET else MAX_ENDPOINTS if failure in UNOPENED else 0
+        return target.pick(now, self._table.below, self._tried) if self._asked < limit else None
+
+    def revision(self, target: Target, chosen: Target, now: float) -> tuple[Target, Endpoint] | None:
+        """Who comes after `target`: the next of the chain with an endpoint that is not left out for now."""
+        gone = (*self._given_up, target)
+        chain = [other for name in self._table.chain if (other := self._table.targets[name]) not in gone]
+        for other in chain:
+            endpoint = other.pick(now, self._table.below, self._tried)
+            if endpoint is not None:
+                return other, endpoint
+        # Nobody is known to be well. An endpoint left out for having refused may be back, and there is no other hope.
+        for other in chain if self._tried else [chosen, *chain]:
+            endpoint = other.any(self._tried)
+            if endpoint is not None:
+                return other, endpoint
+        return None
