@@ -8,30 +8,32 @@
 ARG BASE_IMAGE=python:3.11-slim
 
 
-# What the sidecar needs, in a virtual environment without pip. Dependencies come first: they change seldom.
+# What the sidecar needs, in a virtual environment without pip. Empty packages stand in for ours, so that a change of our
+# code does not install everything again.
 FROM ${BASE_IMAGE} AS builder
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1 PYTHONDONTWRITEBYTECODE=1
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-RUN python3 -m venv /build && python3 -m venv --without-pip /opt/coalmine
+RUN python3 -m venv /build && python3 -m venv --without-pip /opt/coalmine \
+ && mkdir -p operator/coalmine_operator sidecar/coalmine_sidecar \
+ && touch README.md operator/coalmine_operator/__init__.py sidecar/coalmine_sidecar/__init__.py
 COPY pyproject.toml ./
-RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > base.txt \
- && /build/bin/pip --python /opt/coalmine/bin/python3 install -r base.txt
-COPY README.md ./
-COPY sidecar sidecar
-COPY operator operator
-RUN /build/bin/pip wheel --no-deps --wheel-dir /wheels .
+RUN /build/bin/pip --python /opt/coalmine/bin/python3 install .
 
 
 FROM builder AS sidecar-files
-# One wheel holds both packages; the operator's code has no business in a model's pod.
-RUN /build/bin/pip --python /opt/coalmine/bin/python3 install --no-deps /wheels/*.whl \
- && rm -r /opt/coalmine/lib/python3*/site-packages/coalmine_operator /opt/coalmine/bin/coalmine \
- && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/coalmine/lib
+COPY sidecar sidecar
+RUN /build/bin/pip --python /opt/coalmine/bin/python3 install --no-deps --force-reinstall . \
+ && rm -r /opt/coalmine/lib/python3*/site-packages/coalmine_operator /opt/coalmine/bin/coalmine
 
 
-FROM builder AS operator-files
-RUN /build/bin/pip --python /opt/coalmine/bin/python3 install "$(echo /wheels/*.whl)[operator]" \
- && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/coalmine/lib
+FROM builder AS operator-needs
+RUN /build/bin/pip --python /opt/coalmine/bin/python3 install '.[operator]'
+
+
+FROM operator-needs AS operator-files
+COPY sidecar sidecar
+COPY operator operator
+RUN /build/bin/pip --python /opt/coalmine/bin/python3 install --no-deps --force-reinstall .
 
 
 FROM ${BASE_IMAGE} AS runtime

@@ -82,5 +82,5 @@ def _manifest(tar: tarfile.TarFile) -> dict[str, Any]:
 def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
     file = tar.extractfile(name)
     if file is None:
-        raise LabError(f"{tar.name}: {name} is no file")
+        raise LabError(f"{name} is no file in the archive")
     return file

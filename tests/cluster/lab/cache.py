@@ -13,6 +13,9 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coalmine"
 PROJECT = Path(__file__).resolve().parents[3]
+#: One for the tree as it is, others for runs that began before it changed.
+KEPT = 3
+_DRAFT = ".draft-"
 
 
 def fingerprint(files: Iterable[Path], *words: str) -> str:
@@ -46,7 +49,7 @@ def locked(name: str) -> Iterator[None]:
 
 
 def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder of `kind` for `key`; `make` fills it where it is missing. Older folders of the kind are removed.
+    """The folder of `kind` for `key`; `make` fills it where it is missing. Of a kind, the KEPT newest folders stay.
 
     Whoever comes while it is being made waits. A maker that fails or is killed leaves no half-made folder behind.
     """
@@ -55,13 +58,13 @@ def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
         home.mkdir(parents=True, exist_ok=True)
         target = home / key
         if not target.exists():
-            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home))
+            draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=home))
             try:
                 make(draft)
                 draft.rename(target)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-            for other in home.iterdir():
-                if other != target:
-                    shutil.rmtree(other, ignore_errors=True)
+            made = sorted(home.iterdir(), key=lambda folder: (folder.name.startswith(_DRAFT), -folder.stat().st_mtime))
+            for old in made[KEPT:]:
+                shutil.rmtree(old, ignore_errors=True)
     return target

@@ -16,6 +16,7 @@ _UNREAD = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info
 #: The machine's certificate authorities: pip, inside the build, trusts whom the machine trusts.
 _CERTIFICATES = "/etc/ssl/certs"
 _STORE = CACHE / "buildah"
+_NICE = ("nice", "-n", "10")
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Image:
     sources: tuple[Path, ...]
 
 
-_PACKAGE = (PROJECT / "pyproject.toml", PROJECT / "README.md", PROJECT / "operator", PROJECT / "sidecar")
-SIDECAR = Image("coalmine-sidecar:dev", PROJECT / "Dockerfile", "sidecar", _PACKAGE)
-OPERATOR = Image("coalmine-operator:dev", PROJECT / "Dockerfile", "operator", _PACKAGE)
+_PYPROJECT, _SIDECAR, _OPERATOR = PROJECT / "pyproject.toml", PROJECT / "sidecar", PROJECT / "operator"
+SIDECAR = Image("coalmine-sidecar:dev", PROJECT / "Dockerfile", "sidecar", (_PYPROJECT, _SIDECAR))
+OPERATOR = Image("coalmine-operator:dev", PROJECT / "Dockerfile", "operator", (_PYPROJECT, _SIDECAR, _OPERATOR))
 MODEL = Image("coalmine-demo-model:dev", PROJECT / "examples" / "Dockerfile", "model", (PROJECT / "examples",))
 
 
@@ -86,9 +87,6 @@ def _bootstrap(release: str, tree: Path) -> None:
     run(*_NICE, "debootstrap", "--variant=minbase", f"--include={packages}", release, tree, _mirror(), timeout=1200)
     for folder in _UNREAD:
         shutil.rmtree(tree / folder, ignore_errors=True)
-
-
-_NICE = ("nice", "-n", "10")
 
 
 def _build(image: Image, base: str, folder: Path) -> None:

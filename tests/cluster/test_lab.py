@@ -1,0 +1,101 @@
+"""The lab's parts that need no cluster, and what happens where there is none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.cluster.lab import cache
+from tests.cluster.lab.archive import Layer, read_config, read_names, write_archive
+from tests.cluster.lab.cache import PROJECT, fingerprint, made_once
+from tests.cluster.lab.run import LabError, run
+
+#: Any test that asks for a cluster.
+ASKING = "tests/cluster/test_node.py::test_helm_speaks_to_it"
+
+
+def outcome(**environment: str) -> str:
+    """What pytest says of ASKING with these variables."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "COALMINE_CLUSTER")}
+    argv = [sys.executable, "-m", "pytest", "-rA", "--no-header", ASKING]
+    return subprocess.run(argv, cwd=PROJECT, env=kept | environment, capture_output=True, text=True).stdout
+
+
+def test_without_a_cluster_a_user_is_told_why() -> None:
+    assert "SKIPPED [1]" in (said := outcome(PATH="/nowhere", COALMINE_KUBECONFIG="")), said
+    assert "no cluster: a node of our own" in said
+
+
+def test_without_a_cluster_ci_fails() -> None:
+    said = outcome(PATH="/nowhere", COALMINE_KUBECONFIG="", CI="true")
+
+    assert "no cluster: a node of our own" in said
+    assert "1 error" in said
+
+
+def test_ci_can_do_without_by_choice() -> None:
+    assert "1 skipped" in outcome(COALMINE_CLUSTER="none", CI="true")
+
+
+def test_an_unknown_choice_is_refused() -> None:
+    assert "COALMINE_CLUSTER=kind: own, kubeconfig or none" in outcome(COALMINE_CLUSTER="kind")
+
+
+def test_the_users_cluster_needs_its_file() -> None:
+    assert "set COALMINE_KUBECONFIG to the file" in outcome(COALMINE_CLUSTER="kubeconfig", COALMINE_KUBECONFIG="")
+
+
+def test_what_is_cached_is_made_once_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "CACHE", tmp_path)
+    made = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        (folder / "it").write_text("it")
+
+    first = made_once("thing", "1", make)
+    assert made_once("thing", "1", make) == first
+    assert len(made) == 1
+    assert (first / "it").read_text() == "it"
+
+    newest = [made_once("thing", str(number), make) for number in range(2, 6)][-cache.KEPT :]
+    assert set((tmp_path / "thing").iterdir()) == set(newest)
+
+
+def test_a_maker_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "CACHE", tmp_path)
+
+    def fail(folder: Path) -> None:
+        (folder / "half").touch()
+        raise LabError("no")
+
+    with pytest.raises(LabError, match="no"):
+        made_once("thing", "1", fail)
+    assert list((tmp_path / "thing").iterdir()) == []
+
+
+def test_a_fingerprint_knows_names_contents_and_words() -> None:
+    files = [PROJECT / "pyproject.toml", PROJECT / "README.md"]
+    seen = {fingerprint(files), fingerprint(files[:1]), fingerprint(files, "a"), fingerprint(files, "a", "b")}
+
+    assert len(seen) == 4
+    assert fingerprint(files) == fingerprint(reversed(files))
+
+
+def test_an_archive_reads_back(tmp_path: Path) -> None:
+    write_archive(tmp_path / "a.tar", "x.test/a:1", Layer.of_file(Path(__file__), "bin/a"), entrypoint=["/bin/a"])
+
+    assert read_names(tmp_path / "a.tar") == {"bin/a"}
+    assert read_config(tmp_path / "a.tar")["Entrypoint"] == ["/bin/a"]
+
+
+def test_a_program_that_fails_is_quoted() -> None:
+    with pytest.raises(LabError, match=r"sh -c echo why >&2; exit 3: exit status 3: why"):
+        run("sh", "-c", "echo why >&2; exit 3")
+    with pytest.raises(LabError, match=r"sleep 5: no end after 0\.1 s"):
+        run("sleep", "5", timeout=0.1)
+    with pytest.raises(LabError, match="no-such-program: No such file"):
+        run("no-such-program")
