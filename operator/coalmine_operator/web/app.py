@@ -43,10 +43,14 @@ def make_app(
     api_token: str,
     metrics: Metrics | None = None,
     only_loopback: bool = True,
+    health: Callable[[], str] = str,
     clock: Callable[[], float] = time.time,
 ) -> web.Application:
-    """The application. `only_loopback`: refuse strangers' Host headers; False when bound to more than this machine."""
-    site = _Site(backend, metrics or Metrics(), clock)
+    """The application. `only_loopback`: refuse strangers' Host headers; False when bound to more than this machine.
+
+    `health` answers why a new start would be better, or nothing.
+    """
+    site = _Site(backend, metrics or Metrics(), clock, health)
     middlewares = [_errors, only_loopback_names] if only_loopback else [_errors]
     app = web.Application(middlewares=middlewares, client_max_size=alerts.MAX_BODY)
     deployment = r"/api/deployments/{namespace}/{name}"
@@ -83,13 +87,17 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 class _Site:
-    def __init__(self, backend: Backend, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, backend: Backend, metrics: Metrics, clock: Callable[[], float], health: Callable[[], str]
+    ) -> None:
         self._backend = backend
         self._metrics = metrics
         self._clock = clock
+        self._health = health
 
     async def healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        trouble = self._health()
+        return web.Response(status=503 if trouble else 200, text=f"{trouble or 'ok'}\n")
 
     async def metrics(self, _: web.Request) -> web.Response:
         body = self._metrics.render(self._backend.views())

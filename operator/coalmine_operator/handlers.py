@@ -1,0 +1,72 @@
+"""kopf's watches: what they see goes to the platform's cache, and nothing else happens here.
+
+Only `on.event`: it sees every change of every object, writes nothing to the cluster and needs no finalizer. Errors and
+retries are the runtime's; kopf's own kinds of handlers would keep their progress in annotations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import kopf
+
+from .platforms.kubernetes.kinds import MODEL_DEPLOYMENT, WATCHED, Kind
+from .render.labels import MODELDEPLOYMENT
+
+#: Kind of the object, ADDED, MODIFIED, DELETED or None (listed), and the object.
+Saw = Callable[[Kind, str | None, Any], None]
+
+#: Seconds without a word, bookmarks included, after which a watch is begun anew.
+INACTIVITY: Final = 70.0
+#: Objects of one page of the first list.
+CHUNK: Final = 500
+#: Seconds kopf waits for its own tasks at the end.
+EXIT: Final = 10.0
+
+
+def make_registry(saw: Saw) -> kopf.OperatorRegistry:
+    """Handlers for all that is watched, and where the credentials are: the pod's, or those of $KUBECONFIG."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    for kind in WATCHED:
+        _watch(registry, kind, saw)
+    return registry
+
+
+def _watch(registry: kopf.OperatorRegistry, kind: Kind, saw: Saw) -> None:
+    @kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=kind.plural)
+    async def event(event: Any, **_: Any) -> None:
+        saw(kind, event["type"], event["object"])
+
+
+def make_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False  # our events come from the engine, and say what happened
+    settings.scanning.disabled = True  # no rights on all namespaces and all CRDs for what never changes
+    settings.watching.inactivity_timeout = INACTIVITY
+    settings.watching.chunk_size = CHUNK
+    settings.process.ultimate_exiting_timeout = EXIT
+    for kind in WATCHED:
+        if kind is not MODEL_DEPLOYMENT:
+            settings.watching.label_selectors[kind.group, kind.version, kind.plural] = MODELDEPLOYMENT
+    return settings
+
+
+async def watch(saw: Saw, *, namespaces: Sequence[str], stop: asyncio.Event) -> None:
+    """Until `stop` is set, or a SIGTERM or SIGINT came (kopf takes them). Raises where watching is not possible."""
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    await kopf.operator(
+        registry=make_registry(saw),
+        settings=make_settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=list(namespaces),
+        stop_flag=stop,
+    )

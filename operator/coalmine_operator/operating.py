@@ -1,0 +1,149 @@
+"""The operator in a cluster: client, platform, runtime, web and watches, started together and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+from prometheus_client import Gauge
+
+from .api import conditions
+from .api.status import Status
+from .engine.model import Event
+from .handlers import watch
+from .orders import OrderDesk
+from .platforms.kubernetes import ApiError, Client, KubernetesPlatform
+from .platforms.kubernetes import Settings as PlatformSettings
+from .runtime import Runtime
+from .web.app import make_app
+from .web.bridge import RuntimeBackend
+from .web.metrics import Metrics
+from .web.server import WebServer
+
+logger = logging.getLogger("coalmine")
+
+#: Seconds between two tries to begin while the API server is away or the CRD not there yet.
+AGAIN: Final = 2.0
+#: Seconds without a word from the cluster after which the operator is better started anew: three lists were missed.
+SILENCE: Final = 1000.0
+
+
+class OperatorError(Exception):
+    """It cannot run; the message is one line that says what to change."""
+
+
+class OperatorSettings(Struct, frozen=True, kw_only=True):
+    """`kubeconfig`: None in a pod. Token files hold one line; without one the guarded part answers nobody."""
+
+    platform: PlatformSettings
+    kubeconfig: Path | None = None
+    host: str = "0.0.0.0"  # noqa: S104 - a pod's own address, guarded by tokens
+    port: int = 8080
+    alerts_token_file: Path | None = None
+    api_token_file: Path | None = None
+
+
+async def operate(settings: OperatorSettings) -> None:
+    """Run until SIGTERM or SIGINT. Raises OperatorError."""
+    stop = asyncio.Event()
+    async with _started(settings) as platform:
+        await watch(platform.saw, namespaces=settings.platform.namespaces, stop=stop)
+
+
+@contextlib.asynccontextmanager
+async def _started(settings: OperatorSettings) -> AsyncIterator[KubernetesPlatform]:
+    alerts_token, api_token = _token(settings.alerts_token_file), _token(settings.api_token_file)
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            client = await Client.connect(settings.kubeconfig)
+        except ApiError as error:
+            raise OperatorError(f"{error}: give --kubeconfig, or run in a pod with a service account") from error
+        stack.push_async_callback(client.close)
+        try:
+            server = WebServer(settings.host, settings.port)
+        except OSError as error:
+            raise OperatorError(f"--listen {settings.host}:{settings.port}: {error.strerror}") from error
+        stack.push_async_callback(server.close)
+        platform = KubernetesPlatform(client, settings.platform)
+        runtime = Runtime(platform)
+        metrics = _metrics(platform, runtime)
+        backend = RuntimeBackend(runtime, platform, keys=platform.keys, ingress=platform.ingress)
+        await server.serve(
+            make_app(
+                backend,
+                alerts_token=alerts_token,
+                api_token=api_token,
+                metrics=metrics,
+                only_loopback=False,
+                health=lambda: _health(platform),
+            )
+        )
+        await _begin(platform)
+        stack.push_async_callback(platform.stop)
+        desk = OrderDesk(platform, runtime)
+        runtime.on_event(lambda key, event, _status: platform.tell(key, event))
+        runtime.start()
+        stack.push_async_callback(runtime.stop)
+        desk.start()
+        stack.push_async_callback(desk.stop)
+        logger.info("serving %s", ", ".join(settings.platform.namespaces) or "all namespaces")
+        yield platform
+
+
+async def _begin(platform: KubernetesPlatform) -> None:
+    """List the cluster; what is not there yet may come."""
+    told = ""
+    while True:
+        try:
+            await platform.start()
+        except ApiError as error:
+            message = f"{error}: apply the CRD (crds/modeldeployments.yaml)" if error.gone else str(error)
+            if message != told:
+                logger.warning("waiting: %s", message)
+                told = message
+            await asyncio.sleep(AGAIN)
+        else:
+            return
+
+
+def _metrics(platform: KubernetesPlatform, runtime: Runtime) -> Metrics:
+    metrics = Metrics()
+    age = Gauge(
+        "coalmine_operator_last_event_age_seconds",
+        "Since the API server last told of anything, by watch or by list.",
+        registry=metrics.registry,
+    )
+    age.set_function(lambda: time.monotonic() - platform.heard_at)
+
+    def count(_key: str, event: Event, _status: Status) -> None:
+        if event.reason == conditions.ROLLED_BACK:
+            metrics.rolled_back()
+
+    runtime.on_event(count)
+    runtime.on_reconcile(lambda seconds, ok: metrics.reconciled(seconds, ok=ok))
+    return metrics
+
+
+def _health(platform: KubernetesPlatform) -> str:
+    silent = time.monotonic() - platform.heard_at
+    return f"no word from the API server for {silent:.0f} s" if silent > SILENCE else ""
+
+
+def _token(path: Path | None) -> str:
+    """What a file holds, or a token that nobody knows. Raises OperatorError."""
+    if path is None:
+        return secrets.token_urlsafe(32)
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorError(f"{path}: {error}") from error
+    if not token:
+        raise OperatorError(f"{path}: empty: write a token into it")
+    return token
