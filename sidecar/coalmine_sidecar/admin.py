@@ -1,10 +1,11 @@
-"""The admin port: metrics for Prometheus, counts for the operator, health and readiness for a kubelet. GET only."""
+"""The admin port: metrics for Prometheus, counts for the operator, health, readiness and drain for kubelet. GET only."""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from aiohttp import web
@@ -14,18 +15,23 @@ from .telemetry import Telemetry
 from .telemetry.exposition import expose
 from .telemetry.snapshot import take_snapshot
 
+#: Shown by kubelet, which has it from the pod's manifest. The port is open to the cluster, and a drain takes a pod out.
+DRAIN_KEY = "Coalmine-Drain-Key"
+
 
 def make_app(
     telemetry: Telemetry,
     *,
     ready: Callable[[], bool | str],
     resources: ResourceReader | None = None,
+    drain: Callable[[], Awaitable[int]] | None = None,
+    drain_key: str = "",
     clock: Callable[[], float] = time.time,
 ) -> web.Application:
     """The admin port's application; its handlers read `telemetry` in the event loop that writes it.
 
-    `ready` answers whether this pod's model takes requests, or says in a few words why it does not. `clock` gives
-    Unix seconds.
+    `ready` answers whether this pod's model takes requests, or says in a few words why it does not. `drain` drains and
+    gives the number of connections left; without it there is no `/drain`. `clock` gives Unix seconds.
     """
 
     async def sample() -> None:
@@ -61,7 +67,25 @@ def make_app(
         ("/readyz", readyz),
     ):
         app.router.add_get(path, handler)
+    if drain is not None:
+        app.router.add_get("/drain", _guarded(drain, drain_key), allow_head=False)
     return app
+
+
+def _guarded(drain: Callable[[], Awaitable[int]], key: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """A GET that changes something: kubelet's hooks know no other method."""
+    if not key:
+        raise ValueError("an empty key guards nothing")
+    expected = key.encode()
+
+    async def handler(request: web.Request) -> web.Response:
+        given = request.headers.get(DRAIN_KEY, "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(given, expected):
+            return web.Response(status=403, text=f"{DRAIN_KEY} is not this pod's\n")
+        left = await drain()
+        return web.Response(text=f"drained, {left} connections left\n")
+
+    return handler
 
 
 def _why_not_ready(telemetry: Telemetry, model: bool | str) -> str:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from .admin import make_app
 from .contract import RoutingError
+from .drain import Drain
 from .observe.observer import Observer
 from .observe.resources import ResourceReader
 from .relay.front import Front
@@ -69,17 +70,25 @@ async def serve(settings: Settings) -> int:
         resources = ResourceReader(
             settings.model_pid_file, memory_limit_bytes=settings.memory_limit, cpu_limit_cores=settings.cpu_limit
         )
-        app = make_app(telemetry, ready=lambda: bool(relay.routing) or "no routing file yet", resources=resources)
+        drain = Drain(telemetry, (relay.ingress, relay.local), timeout=settings.drain_timeout, hold=settings.drain_hold)
+        app = make_app(
+            telemetry,
+            ready=lambda: bool(relay.routing) or "no routing file yet",
+            resources=resources,
+            drain=drain.wait if settings.drain_key else None,
+            drain_key=settings.drain_key,
+        )
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         try:
             await web.SockSite(runner, admin_socket).start()
-            local = await loop.create_server(relay.local.accept, sock=local_socket)
-            ingress = await loop.create_server(relay.ingress.accept, sock=ingress_socket)
+            local = await loop.create_server(drain.counting(relay.local.accept), sock=local_socket)
+            ingress = await loop.create_server(drain.counting(relay.ingress.accept), sock=ingress_socket)
             # What was made so far stays; the collector need not look at it again with every round.
             gc.freeze()
             log.info("ingress %s, local %s, admin %s", *map(_name, (ingress_socket, local_socket, admin_socket)))
             await signals.first.wait()
+            drain.end()
             telemetry.draining = True
             deadline = monotonic() + settings.drain_timeout
             log.info("draining for at most %g s", settings.drain_timeout)

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import msgspec
 
+from .drain import HOLD
 from .relay.names import split_address
 
 PREFIX = "COALMINE_"
@@ -28,7 +29,10 @@ class Listen(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """`memory_limit` bytes and `cpu_limit` cores of the model, 0 where there is none; `drain_timeout` seconds."""
+    """`memory_limit` bytes and `cpu_limit` cores of the model, 0 where there is none; `drain_timeout` seconds.
+
+    `drain_key`: what a drain by HTTP has to show; empty: there is none. `drain_hold`: see `drain`, seconds.
+    """
 
     routing: Path
     revision: str
@@ -41,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     memory_limit: int = 0
     cpu_limit: float = 0.0
     drain_timeout: float = 30.0
+    drain_key: str = ""
+    drain_hold: float = HOLD
     max_connections: int = 10_000
 
 
@@ -78,6 +84,8 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
     flag("memory-limit", _bytes, "BYTES", 0)
     flag("cpu-limit", _number, "CORES", 0.0)
     flag("drain-timeout", _number, "SECONDS", 30.0)
+    flag("drain-key", str, "KEY", "")
+    flag("drain-hold", _number, "SECONDS", HOLD)
     flag("max-connections", _count, "COUNT", 10_000)
     given = vars(parser.parse_args(arguments))
     pid_file = given.pop("model_pid_file")
