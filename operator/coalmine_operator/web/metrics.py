@@ -8,6 +8,7 @@ from typing import Final, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from ..api.conditions import AVAILABLE
 from ..api.status import Phase
 from .view import DeploymentView
 
@@ -41,6 +42,12 @@ class Metrics:
             ["namespace", "name", "phase"],
             registry=self.registry,
         )
+        self._available = Gauge(
+            "coalmine_deployment_available",
+            "1 while some version of a model deployment answers requests, 0 if none does; missing if none shall.",
+            ["namespace", "name"],
+            registry=self.registry,
+        )
         for result in ("ok", "error"):
             self._reconciles.labels(result)
         for result in ("matched", "unmatched", "unattributed", "refused"):
@@ -61,9 +68,14 @@ class Metrics:
         self._alerts.labels("refused").inc(refused)
 
     def render(self, views: Iterable[DeploymentView]) -> bytes:
-        """The text format; phases are those of `views` and of nothing that went."""
+        """The text format; series of deployments are those of `views` and of nothing that went."""
         self._phase.clear()
+        self._available.clear()
         for view in views:
+            wanted = any(track.desired for track in (view.status.stable, view.status.canary) if track)
+            if wanted:
+                available = any(c.type == AVAILABLE and c.status == "True" for c in view.status.conditions)
+                self._available.labels(view.namespace, view.name).set(available)
             for phase in get_args(Phase):
                 self._phase.labels(view.namespace, view.name, phase).set(phase == view.status.phase)
         return generate_latest(self.registry)
