@@ -235,15 +235,15 @@ def _measure(proxy: Proxy, connections: int, folder: Path, core: int) -> Figures
         proxy.name,
         connections,
         rps=float(_find(r"Requests/sec:\s+([\d.]+)", output)),
-        p50_us=_micros(_find(r"50%\s+(\S+)", output)),
-        p99_us=_micros(_find(r"99%\s+(\S+)", output)),
+        p50_us=_micros(_find(r"^ +50% +(\S+)", output)),
+        p99_us=_micros(_find(r"^ +99% +(\S+)", output)),
         cpu_us_per_request=cpu / requests * 1e6,
         rss_mb=proxy.rss() / 1e6,
     )
 
 
 def _find(pattern: str, text: str) -> str:
-    match = re.search(pattern, text)
+    match = re.search(pattern, text, re.MULTILINE)
     if match is None:
         raise SystemExit(f"benchmark: wrk wrote no {pattern!r}: {text}")
     return match[1]
