@@ -124,8 +124,10 @@ class RolloutMachine(RuleBasedStateMachine):
         # 2: a target that was scaled down gets traffic back at full scale only
         if last is not None and last.promoted and not last.shifted_at and weights.get(last.target):
             raise AssertionError("traffic moved without being noted")
-        # 6: a rollback that needs nobody to scale up takes effect in the plan that decided it
-        if last is not None and last.shifted_at and status.rollout is None and status.stable:
+        # 6: a rollback that needs nobody to scale up takes effect in the plan that decided it (once out of quarantine,
+        # by `retry`, its source may stand in for a stable without pods)
+        out = {entry.revision for entry in status.quarantined}
+        if last is not None and last.shifted_at and status.rollout is None and status.stable and last.source in out:
             assert not weights.get(last.source) or last.source == status.stable.revision
         # 7: whoever may fail has somebody behind it
         if status.canary is not None and weights.get(status.canary.revision) and status.stable:

@@ -338,6 +338,27 @@ def test_orders_that_mean_nothing_are_refused_with_the_reason() -> None:
     assert world.status.phase == "Progressing"
 
 
+def test_an_order_that_comes_again_after_a_crash_is_obeyed_only_once() -> None:
+    """Taken twice, a rollback would take out the canary and then stable itself."""
+    world = World()
+    world.settle(5)
+    edit(world, "v2")
+    world.settle(60)
+    assert world.status.phase == "Healthy"
+    edit(world, "v3")
+    world.settle(1)
+    written = Order(id="rollback=@10:00:00", verb="rollback", repeats=True)
+    for _ in range(3):
+        world.orders.append(written)
+        world.settle(2)
+    assert world.status.stable is not None
+    assert world.status.stable.version == "v2"
+    assert world.events.count("RolledBack") == 1
+    world.orders.append(replace(written, id="rollback=@10:05:00"))
+    world.settle(2)
+    assert world.status.stable.version == "v1"
+
+
 def test_rollback_by_order_long_after_promotion_waits_for_full_scale() -> None:
     world = World()
     world.settle(5)

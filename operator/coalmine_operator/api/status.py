@@ -15,6 +15,7 @@ VerdictName = Literal["Pass", "Fail", "Unknown"]
 MAX_HISTORY = 20
 MAX_QUARANTINED = 20
 MAX_ALERTS = 50
+MAX_ORDERS = 20
 
 
 class _Status(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -173,6 +174,7 @@ class Status(_Status, frozen=True):
     bins: dict[str, tuple[float, ...]] = {}  # output edges, frozen from stable's answers when the newest rollout began
     previous: str = ""  # the stable revision before this one: where `fallback: previous` and a late rollback point
     retiring: tuple[Retiring, ...] = ()
+    orders: tuple[str, ...] = ()  # ids of the newest orders taken that may come again after a crash
     rollouts: int = 0  # how many were started: the next one's id
     generation: int = 0  # of the routing file
     selector: str = ""

@@ -39,12 +39,16 @@ class RevisionState(Struct, frozen=True, kw_only=True):
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """Somebody's will. `revision` guards against acting on another rollout than was meant; empty: the present one."""
+    """Somebody's will. `revision` guards against acting on another rollout than was meant; empty: the present one.
+
+    `repeats`: it stands somewhere until it is taken away, and so it may come again after a crash: obeyed only once.
+    """
 
     id: str
     verb: Verb
     revision: str = ""
     actor: str = ""
+    repeats: bool = False
 
 
 class Observed(Struct, frozen=True, kw_only=True):

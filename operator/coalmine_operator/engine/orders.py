@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..api import conditions as reasons
+from ..api.status import MAX_ORDERS
 from .model import Order
 from .steps import waits_to_be_told
 from .turn import Turn
@@ -11,6 +12,10 @@ from .turn import Turn
 def obey(turn: Turn) -> None:
     """Carry out or refuse each order, in the order they came."""
     for order in turn.observed.orders:
+        if order.id in turn.status.orders:
+            continue
+        if order.repeats:
+            turn.update(orders=(*turn.status.orders, order.id)[-MAX_ORDERS:])
         refusal = _refusal(turn, order) or _VERBS[order.verb](turn, order)
         if refusal:
             turn.refused[order.id] = refusal

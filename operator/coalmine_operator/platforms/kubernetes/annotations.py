@@ -42,6 +42,7 @@ def annotated_orders(obj: Mapping[str, Any]) -> list[Annotated]:
                     verb=verb,
                     revision="" if value.strip().lower() in _PRESENT else value.strip()[:253],
                     actor=(ordered_by(annotations, verb) or manager)[:253],
+                    repeats=True,
                 ),
                 annotation=name,
                 value=value,

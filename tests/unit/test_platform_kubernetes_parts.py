@@ -1,0 +1,362 @@
+"""The Kubernetes platform's pure parts: what is read out of objects, and what is decided from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from coalmine_operator.platforms.kubernetes.annotations import annotated_orders, refresh_wanted, removal
+from coalmine_operator.platforms.kubernetes.cache import Cache
+from coalmine_operator.platforms.kubernetes.held import hold
+from coalmine_operator.platforms.kubernetes.kinds import DEPLOYMENT, EVENT, MODEL_DEPLOYMENT, POD, SECRET, SERVICE
+from coalmine_operator.platforms.kubernetes.pods import counts, log_tail, ready, rollout_trouble, trouble, worst
+from coalmine_operator.platforms.kubernetes.routing_secret import next_generation, routing_of
+from coalmine_sidecar.contract import RevisionRoute, Routing
+
+
+def metadata(name: str, version: int = 1, **more: Any) -> dict[str, Any]:
+    return {"name": name, "namespace": "ml", "uid": f"uid-{name}", "resourceVersion": str(version), **more}
+
+
+def owned(name: str, version: int = 1, **more: Any) -> dict[str, Any]:
+    labels = {"coalmine.dev/modeldeployment": "fraud", "coalmine.dev/revision": "fraud-1"}
+    return metadata(name, version, labels=labels, **more)
+
+
+def pod(status: dict[str, Any], name: str = "fraud-1-abc", **more: Any) -> Any:
+    return hold(POD, {"metadata": owned(name, **more), "status": status})
+
+
+def model(state: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"containerStatuses": [{"name": "model", "state": state, "restartCount": 0, "ready": False, **more}]}
+
+
+READY = {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+
+
+# Places
+
+
+@pytest.mark.parametrize(
+    ("kind", "sub", "path"),
+    [
+        (MODEL_DEPLOYMENT, ("ml", "fraud"), "/apis/coalmine.dev/v1alpha1/namespaces/ml/modeldeployments/fraud"),
+        (
+            MODEL_DEPLOYMENT,
+            ("ml", "fraud", "status"),
+            "/apis/coalmine.dev/v1alpha1/namespaces/ml/modeldeployments/fraud/status",
+        ),
+        (POD, (), "/api/v1/pods"),
+        (POD, ("ml",), "/api/v1/namespaces/ml/pods"),
+        (DEPLOYMENT, ("", ""), "/apis/apps/v1/deployments"),
+        (EVENT, ("ml",), "/apis/events.k8s.io/v1/namespaces/ml/events"),
+    ],
+)
+def test_paths_of_the_api(kind: Any, sub: tuple[str, ...], path: str) -> None:
+    assert kind.path(*sub) == path
+
+
+# The cache
+
+
+def test_the_cache_never_goes_back_in_time() -> None:
+    cache = Cache()
+    cache.take(SECRET, {"metadata": owned("fraud-routing", 9), "data": {"a": "new"}})
+    assert cache.take(SECRET, {"metadata": owned("fraud-routing", 8), "data": {"a": "old"}}) is None
+    assert cache.get(SECRET, "ml", "fraud-routing").body == {"data": {"a": "new"}}
+
+
+def test_a_write_that_changes_nothing_anybody_reads_is_no_news() -> None:
+    cache = Cache()
+    assert cache.take(POD, {"metadata": owned("p", 1), "status": READY})
+    assert cache.take(POD, {"metadata": owned("p", 2), "status": READY}) is None
+    assert cache.get(POD, "ml", "p").version == 2
+
+
+def test_children_are_found_by_the_model_deployment_they_are_labelled_with() -> None:
+    cache = Cache()
+    cache.take(POD, {"metadata": owned("b"), "status": {}})
+    cache.take(POD, {"metadata": owned("a"), "status": {}})
+    cache.take(POD, {"metadata": owned("c") | {"namespace": "other"}, "status": {}})
+    assert [held.name for held in cache.owned(POD, "ml/fraud")] == ["a", "b"]
+    cache.drop(POD, "ml", "a")
+    assert [held.name for held in cache.owned(POD, "ml/fraud")] == ["b"]
+    cache.drop(POD, "ml", "b")
+    assert cache.owned(POD, "ml/fraud") == []
+
+
+def test_the_end_of_an_old_object_does_not_take_its_successor_along() -> None:
+    cache = Cache()
+    cache.take(SERVICE, {"metadata": owned("fraud", 5) | {"uid": "new"}})
+    assert cache.drop(SERVICE, "ml", "fraud", "old") is None
+    assert cache.get(SERVICE, "ml", "fraud")
+
+
+def test_a_list_tells_what_went_unseen_and_leaves_alone_what_is_newer_or_elsewhere() -> None:
+    cache = Cache()
+    for name, version in (("gone", 1), ("there", 2), ("newer", 20)):
+        cache.take(SERVICE, {"metadata": owned(name, version)})
+    cache.take(SERVICE, {"metadata": owned("elsewhere", 3) | {"namespace": "other"}})
+    lost = cache.prune(SERVICE, [("ml", "there")], 10, ["ml"])
+    assert [held.name for held in lost] == ["gone"]
+    assert cache.get(SERVICE, "ml", "newer")
+    assert cache.get(SERVICE, "other", "elsewhere")
+
+
+def test_what_somebody_else_took_over_shows_in_the_fingerprint() -> None:
+    def deployment(*entries: dict[str, Any]) -> str:
+        return hold(DEPLOYMENT, {"metadata": owned("fraud-1", managedFields=list(entries))}).owned
+
+    mine = {"manager": "coalmine", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    kubectl = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    assert deployment(mine) == deployment(mine, kubectl) != ""
+    assert deployment(mine | {"fieldsV1": {"f:spec": {}}}, kubectl) != deployment(mine)
+    assert deployment(kubectl) == deployment() == ""
+    assert deployment(mine | {"subresource": "status"}) == ""
+    assert deployment(mine | {"time": "later"}) == deployment(mine)
+
+
+# Pods
+
+
+def test_a_pod_is_ready_until_it_ends() -> None:
+    assert ready(pod(READY))
+    assert not ready(pod(READY, deletionTimestamp="now"))
+    assert not ready(pod(READY | {"phase": "Failed"}))
+    assert not ready(pod(READY | {"conditions": [{"type": "Ready", "status": "False"}]}))
+    assert not ready(pod({}))
+
+
+def test_pods_that_ended_are_only_records() -> None:
+    assert counts(pod({"phase": "Pending"}))
+    assert not counts(pod({"phase": "Failed"}))
+    assert not counts(pod({"phase": "Succeeded"}))
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        READY,
+        {},
+        {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]},
+        model({"waiting": {"reason": "ContainerCreating"}}),
+        model({"waiting": {"reason": "PodInitializing"}}),
+        model({"running": {}}),
+        model({"terminated": {"exitCode": 0, "reason": "Completed"}}),
+    ],
+)
+def test_an_ordinary_start_is_no_trouble(status: dict[str, Any]) -> None:
+    assert trouble(pod(status)) is None
+
+
+def test_a_pod_that_ends_is_no_trouble() -> None:
+    assert trouble(pod(model({"terminated": {"exitCode": 143}}), deletionTimestamp="now")) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "reads_log", "previous"),
+    [
+        (
+            model({"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "no/such:1"'}}),
+            'model: ImagePullBackOff: Back-off pulling image "no/such:1"',
+            False,
+            False,
+        ),
+        (
+            model(
+                {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container"}},
+                lastState={"terminated": {"exitCode": 3, "reason": "Error"}},
+                restartCount=4,
+            ),
+            "model: ended with status 3 (Error)",
+            True,
+            True,
+        ),
+        (
+            model({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
+            "model: ended with status 137 (OOMKilled)",
+            True,
+            False,
+        ),
+        (
+            model({"running": {}}, restartCount=2, lastState={"terminated": {"exitCode": 1, "reason": "Error"}}),
+            "model: ended with status 1 (Error)",
+            True,
+            True,
+        ),
+        (
+            {
+                "phase": "Pending",
+                "conditions": [
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "reason": "Unschedulable",
+                        "message": "0/1 nodes are available:\n1 Insufficient memory.",
+                    }
+                ],
+            },
+            "Unschedulable: 0/1 nodes are available: 1 Insufficient memory.",
+            False,
+            False,
+        ),
+        ({"phase": "Failed", "reason": "Evicted", "message": "disk"}, "Evicted: disk", False, False),
+        (
+            {"initContainerStatuses": [{"name": "coalmine-sidecar", "state": {"waiting": {"reason": "ErrImagePull"}}}]},
+            "coalmine-sidecar: ErrImagePull",
+            False,
+            False,
+        ),
+    ],
+)
+def test_trouble_in_one_line(status: dict[str, Any], text: str, reads_log: bool, previous: bool) -> None:
+    found = trouble(pod(status))
+    assert found is not None
+    assert found.text == text
+    assert bool(found.container) == reads_log
+    assert found.previous == previous
+
+
+def test_the_same_failure_is_told_in_the_same_words_while_it_backs_off() -> None:
+    def text(seconds: int) -> Any:
+        return trouble(
+            pod(
+                model(
+                    {"waiting": {"reason": "CrashLoopBackOff", "message": f"back-off {seconds}s"}},
+                    lastState={"terminated": {"exitCode": 1}},
+                    restartCount=1,
+                )
+            )
+        )
+
+    assert text(10) == text(20)
+
+
+def test_a_pod_whose_log_tells_more_goes_first() -> None:
+    pulls = pod(model({"waiting": {"reason": "ImagePullBackOff"}}), name="a")
+    crashed = pod(model({"terminated": {"exitCode": 1}}), name="b")
+    assert [p.name for p, _ in worst([pulls, pod(READY), crashed])] == ["b", "a"]
+
+
+def test_what_keeps_a_deployment_from_making_pods() -> None:
+    def deployment(*conditions: dict[str, Any]) -> Any:
+        return hold(DEPLOYMENT, {"metadata": owned("fraud-1"), "status": {"conditions": list(conditions)}})
+
+    failure = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "reason": "FailedCreate",
+        "message": 'pods "fraud-1-x" is forbidden: exceeded quota: small',
+    }
+    assert rollout_trouble(deployment(failure)).startswith("FailedCreate: pods")
+    assert rollout_trouble(deployment(failure | {"status": "False"})) == ""
+    assert rollout_trouble(deployment()) == ""
+
+
+def test_the_end_of_a_log_is_one_printable_line() -> None:
+    assert log_tail("a\n\n\x1b[31mb\x1b[0m\nc\n") == "a | [31mb [0m | c"
+    assert log_tail("\n".join(str(i) for i in range(99))) == "94 | 95 | 96 | 97 | 98"
+    assert len(log_tail("x" * 5000)) == 600
+    assert log_tail("") == ""
+
+
+# Orders
+
+
+def annotated(annotations: dict[str, str], *managers: tuple[str, str, str]) -> dict[str, Any]:
+    fields = [
+        {
+            "manager": manager,
+            "time": at,
+            "operation": "Update",
+            "fieldsV1": {"f:metadata": {"f:annotations": {f"f:{annotation}": {}}}},
+        }
+        for annotation, manager, at in managers
+    ]
+    return {"metadata": metadata("fraud", annotations=annotations, managedFields=fields)}
+
+
+def test_orders_stand_in_annotations() -> None:
+    found = annotated_orders(
+        annotated(
+            {"coalmine.dev/promote": "fraud-1", "coalmine.dev/pause": "", "coalmine.dev/refresh": "", "other": "x"},
+            ("coalmine.dev/promote", "kubectl-annotate", "2026-11-20T10:00:02Z"),
+            ("coalmine.dev/pause", "argocd", "2026-11-20T10:00:01Z"),
+        )
+    )
+    assert [(one.order.verb, one.order.revision, one.order.actor) for one in found] == [
+        ("pause", "", "argocd"),
+        ("promote", "fraud-1", "kubectl-annotate"),
+    ]
+
+
+@pytest.mark.parametrize("value", ["", "true", "Yes", "now", " true "])
+def test_some_values_mean_the_present_rollout(value: str) -> None:
+    (one,) = annotated_orders(annotated({"coalmine.dev/rollback": value}))
+    assert one.order.revision == ""
+    assert one.value == value
+
+
+def test_who_ordered_is_what_the_webhook_stamped() -> None:
+    (one,) = annotated_orders(
+        annotated(
+            {"coalmine.dev/retry": "", "coalmine.dev/ordered-by": '{"retry": "ada@example.org"}'},
+            ("coalmine.dev/retry", "kubectl-annotate", "2026-11-20T10:00:02Z"),
+        )
+    )
+    assert one.order.actor == "ada@example.org"
+
+
+def test_an_order_given_again_is_another_one() -> None:
+    def order_id(at: str) -> str:
+        (one,) = annotated_orders(annotated({"coalmine.dev/retry": ""}, ("coalmine.dev/retry", "kubectl", at)))
+        return one.order.id
+
+    assert order_id("2026-11-20T10:00:02Z") == order_id("2026-11-20T10:00:02Z") != order_id("2026-11-20T10:00:03Z")
+
+
+def test_an_order_is_taken_away_only_as_it_was_read() -> None:
+    present = {"coalmine.dev/retry": "x", "coalmine.dev/ordered-by": "{}", "other": ""}
+    path = "/metadata/annotations/coalmine.dev~1retry"
+    assert removal("coalmine.dev/retry", "x", present) == [
+        {"op": "test", "path": path, "value": "x"},
+        {"op": "remove", "path": path},
+        {"op": "remove", "path": "/metadata/annotations/coalmine.dev~1ordered-by"},
+    ]
+    assert len(removal("coalmine.dev/retry", "x", present | {"coalmine.dev/pause": ""})) == 2
+
+
+def test_a_refresh_is_not_for_the_engine() -> None:
+    obj = annotated({"coalmine.dev/refresh": "fraud-1"})
+    assert annotated_orders(obj) == []
+    assert refresh_wanted(obj["metadata"]["annotations"]) == "fraud-1"
+    assert refresh_wanted({}) is None
+
+
+# The routing Secret
+
+
+def routing(generation: int, weight: int = 100) -> Routing:
+    revisions = (
+        RevisionRoute(name="fraud-1", version="v1", track="stable", weight=weight),
+        RevisionRoute(name="fraud-2", version="v2", track="canary", weight=100 - weight),
+    )
+    return Routing(deployment="fraud", model="fraud", generation=generation, revisions=revisions)
+
+
+def test_a_generation_grows_with_every_change_and_with_nothing_else() -> None:
+    assert next_generation(routing(0), None, 0) == 1
+    assert next_generation(routing(0), routing(3), 3) == 3
+    assert next_generation(routing(0, 95), routing(3), 3) == 4
+
+
+def test_a_generation_never_falls_behind_what_sidecars_have() -> None:
+    assert next_generation(routing(0), None, 7) == 8
+    assert next_generation(routing(0), routing(3), 7) == 8
+
+
+@pytest.mark.parametrize("data", [{}, {"routing.json": "!"}, {"routing.json": "e30="}])
+def test_a_broken_secret_is_as_good_as_none(data: dict[str, str]) -> None:
+    assert routing_of(hold(SECRET, {"metadata": owned("fraud-routing"), "data": data})) is None
+    assert routing_of(None) is None
