@@ -1,4 +1,4 @@
-"""The admin port: metrics for Prometheus, counts for the operator, health, readiness and drain for kubelet. GET only."""
+"""The admin port: metrics for Prometheus, counts for the operator; health, readiness and drain for kubelet. GET only"""
 
 from __future__ import annotations
 
