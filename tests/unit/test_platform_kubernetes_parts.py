@@ -11,7 +11,7 @@ from coalmine_operator.platforms.kubernetes.cache import Cache
 from coalmine_operator.platforms.kubernetes.held import hold
 from coalmine_operator.platforms.kubernetes.kinds import DEPLOYMENT, EVENT, MODEL_DEPLOYMENT, POD, SECRET, SERVICE
 from coalmine_operator.platforms.kubernetes.pods import counts, log_tail, ready, rollout_trouble, trouble, worst
-from coalmine_operator.platforms.kubernetes.routing_secret import next_generation, routing_of
+from coalmine_operator.platforms.kubernetes.routing import next_generation, routing_of
 from coalmine_sidecar.contract import RevisionRoute, Routing
 
 

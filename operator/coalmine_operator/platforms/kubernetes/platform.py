@@ -20,10 +20,11 @@ from .annotations import Annotated
 from .applying import Applier
 from .cache import Cache
 from .client import ApiError, Client
-from .deployment import ClusterDeployment, Surroundings
+from .deployment import ClusterDeployment
 from .events import Poster
 from .kinds import MODEL_DEPLOYMENT, WATCHED, Kind
 from .settings import Settings
+from .surroundings import Surroundings
 
 logger = logging.getLogger("coalmine")
 

@@ -1,0 +1,128 @@
+"""The routing of one model deployment: its Secret, and the way from there into the pods."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from msgspec.structs import replace
+
+from coalmine_sidecar.contract import Routing, RoutingError, decode_routing
+
+from ...engine.model import Plan
+from ...render import labels
+from ...render.injection import LOCAL_PORT, ROUTING_KEY
+from ...render.routing import render_routing, same_but_generation
+from ...sources.snapshots import Snapshots
+from ..base import Desired
+from .client import ApiError
+from .held import Held
+from .kinds import POD, SECRET
+from .pods import address
+from .surroundings import Surroundings
+
+logger = logging.getLogger("coalmine")
+
+#: How long, and how often, sidecars are asked whether they have read a new routing file. Kubelet takes a second.
+CONFIRM_WITHIN: Final = 10.0
+CONFIRM_EVERY: Final = 0.1
+
+
+def routing_of(secret: Held | None) -> Routing | None:
+    """What a Secret says; None where there is none or nothing usable in it."""
+    if secret is None:
+        return None
+    try:
+        return decode_routing(base64.b64decode(secret.body.get("data", {}).get(ROUTING_KEY, ""), validate=True))
+    except (RoutingError, binascii.Error, ValueError):
+        return None
+
+
+def next_generation(wanted: Routing, present: Routing | None, known: int) -> int:
+    """The generation `wanted` has or gets; `known`: the largest that anybody has seen."""
+    if present is not None and present.generation >= known and same_but_generation(present, wanted):
+        return present.generation
+    return max(known, present.generation if present else 0) + 1
+
+
+class RoutingFile:
+    """`gather` asks the sidecars anew."""
+
+    def __init__(
+        self, key: str, around: Surroundings, snapshots: Snapshots, gather: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._key = key
+        self._namespace, self._name = key.split("/")
+        self._around = around
+        self._snapshots = snapshots
+        self._gather = gather
+        self._generation = 0
+        self._confirming: asyncio.Task[None] | None = None
+
+    def wanted(self, desired: Desired, plan: Plan) -> Routing | None:
+        """What the file shall say, with the generation it has already where nothing changes."""
+        if plan.routing is None:
+            return None
+        domain = self._around.settings.cluster_domain
+        routing = render_routing(
+            metadata=desired.metadata,
+            spec=desired.spec,
+            plan=plan.routing,
+            records={record.name: record for record in plan.records},
+            # By name and not by pod: sidecars find pods that come and go while no operator is there to tell.
+            endpoints={
+                name: (labels.local_endpoint(name, self._namespace, LOCAL_PORT, domain),)
+                for name, count in plan.replicas.items()
+                if count
+            },
+            generation=0,
+        )
+        present = routing_of(self._around.cache.get(SECRET, self._namespace, labels.routing_secret(self._name)))
+        known = max([self._generation, *(snapshot.generation for snapshot in self._snapshots.in_sight())])
+        self._generation = next_generation(routing, present, known)
+        return replace(routing, generation=self._generation)
+
+    async def spread(self, routing: Routing, pods: Iterable[Held], *, written: bool) -> None:
+        """Touch the pods that have not read the routing yet, so that kubelet brings it to them at once."""
+        behind = {s.pod for s in self._snapshots.in_sight() if s.generation < routing.generation}
+        mark = str(routing.generation)
+        touched = [
+            pod
+            for pod in pods
+            if (written or pod.name in behind)
+            and not pod.ending
+            and address(pod)
+            and pod.annotations.get(labels.ROUTING_GENERATION) != mark
+        ]
+        await asyncio.gather(*(self._touch(pod, mark) for pod in touched))
+        if written:
+            await self.stop()
+            self._confirming = asyncio.create_task(self._confirm(routing.generation))
+
+    async def _touch(self, pod: Held, mark: str) -> None:
+        patch = {"metadata": {"annotations": {labels.ROUTING_GENERATION: mark}}}
+        try:
+            self._around.cache.take(POD, await self._around.client.patch(pod.path, patch))
+        except ApiError as error:
+            # It went, or it gets the file a little later, when kubelet looks by itself.
+            logger.debug("%s: %s was not touched: %s", self._key, pod.name, error)
+
+    async def _confirm(self, generation: int) -> None:
+        """Tell the runtime when every sidecar in sight has read the routing: nobody else would."""
+        deadline = time.monotonic() + CONFIRM_WITHIN
+        while time.monotonic() < deadline:
+            await asyncio.sleep(CONFIRM_EVERY)
+            await self._gather()
+            if (self._snapshots.generation() or 0) >= generation:
+                break
+        self._around.notify(self._key)
+
+    async def stop(self) -> None:
+        if self._confirming:
+            self._confirming.cancel()
+            await asyncio.gather(self._confirming, return_exceptions=True)
