@@ -1,0 +1,172 @@
+"""The operator beside a cluster: a process among the pods, so that a test can kill it; and model deployments for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.crd import install
+from tests.cluster.lab.cluster import Cluster, NodeCluster
+from tests.cluster.lab.run import LabError
+from tests.cluster.pods import RESTRICTED_CONTAINER, RESTRICTED_POD
+
+#: Kinds of what a model deployment owns.
+CHILDREN = "deployments,services,secrets,controllerrevisions,poddisruptionbudgets"
+
+
+class Operator:
+    """`python -m coalmine_operator operator` in the pods' network, for some namespaces."""
+
+    def __init__(self, cluster: Cluster, namespaces: Sequence[str], sidecar_image: str, log: Path) -> None:
+        kubeconfig = cluster.layout.inner_kubeconfig("admin") if isinstance(cluster, NodeCluster) else cluster.api
+        self._argv = [
+            sys.executable, "-m", "coalmine_operator", "operator",
+            f"--kubeconfig={kubeconfig}",
+            f"--namespaces={','.join(namespaces)}",
+            f"--sidecar-image={sidecar_image}",
+            "--sidecar-cpu-request=5m",
+            "--listen=127.0.0.1:0",
+            "--log-level=debug",
+        ]  # fmt: skip
+        self._cluster = cluster
+        self._log = log
+        self._stack = contextlib.ExitStack()
+        self.process: subprocess.Popen[bytes]
+
+    def start(self) -> None:
+        output = self._stack.enter_context(self._log.open("ab"))
+        self.process = self._stack.enter_context(
+            self._cluster.process_in_net(self._argv, stdout=output, stderr=output, env={**os.environ, "KUBECONFIG": ""})
+        )
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is finished, nothing is said."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        self._stack.close()
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+@contextlib.contextmanager
+def operator_for(cluster: Cluster, namespaces: Sequence[str], sidecar_image: str, log: Path) -> Iterator[Operator]:
+    install(cluster)
+    operator = Operator(cluster, namespaces, sidecar_image, log)
+    operator.start()
+    try:
+        yield operator
+    finally:
+        operator.stop()
+    # A failed reconcile is retried, so it would pass unseen.
+    bad = [line for line in operator.log().splitlines() if re.search(r"Traceback|Task exception|\b500\b.*failed", line)]
+    assert not bad, "\n".join(bad)
+
+
+def manifest(name: str, image: str, version: str = "v1", **spec: Any) -> dict[str, Any]:
+    """A model deployment whose rollouts need no traffic: steps by time, no questions to the evidence."""
+    container = {
+        "name": "model",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": [{"name": "MODEL_VERSION", "value": version}],
+        "securityContext": RESTRICTED_CONTAINER,
+        "resources": {"requests": {"cpu": "5m"}},
+    }
+    pod = {"securityContext": RESTRICTED_POD, "terminationGracePeriodSeconds": 5, "containers": [container]}
+    return {
+        "apiVersion": "coalmine.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"name": "fraud", "version": version, "protocol": "v2"},
+            "replicas": 1,
+            "template": {"spec": pod},
+            "strategy": {
+                "canary": {
+                    "steps": [{"setWeight": 20}, {"pause": {"duration": "2s"}}, {"setWeight": 50}],
+                    "scaleDownDelay": "1s",
+                }
+            },
+            "analysis": {"interval": "1s", "metrics": []},
+            **spec,
+        },
+    }
+
+
+class Watched:
+    """One model deployment, through kubectl."""
+
+    def __init__(self, cluster: Cluster, namespace: str, name: str = "fraud") -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+        self.name = name
+
+    def apply(self, document: dict[str, Any]) -> None:
+        self.cluster.apply(document, self.namespace)
+
+    def kubectl(self, *words: str, input: str | None = None) -> str:
+        return self.cluster.kubectl(*words, "--namespace", self.namespace, input=input)
+
+    def get(self, *words: str) -> Any:
+        return json.loads(self.kubectl("get", *words, "--output=json"))
+
+    def read(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(f"md/{self.name}")
+        return found
+
+    @property
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.read().get("status", {})
+        return status
+
+    def until(self, what: str, check: Callable[[dict[str, Any]], object], timeout: float = 60) -> dict[str, Any]:
+        """The status, once `check` holds of it. Fails with what is there instead."""
+
+        def look() -> dict[str, Any] | None:
+            status = self.status
+            return status if check(status) else None
+
+        try:
+            return self.cluster.wait(look, what, timeout, every=0.3)
+        except LabError as error:
+            there = json.dumps(self.status, indent=1)
+            raise AssertionError(f"{error}\n{there}\n{self.cluster.happenings(self.namespace)}") from error
+
+    def healthy(self, version: str, timeout: float = 90) -> dict[str, Any]:
+        return self.until(
+            f"{version} to be stable and healthy",
+            lambda s: s.get("phase") == "Healthy" and s["stable"]["version"] == version,
+            timeout,
+        )
+
+    def children(self) -> dict[str, dict[str, Any]]:
+        """By kind and name."""
+        items = self.get(CHILDREN, "--selector", f"app.kubernetes.io/instance={self.name}")["items"]
+        return {f"{item['kind']}/{item['metadata']['name']}": item for item in items}
+
+    def pods(self) -> dict[str, dict[str, Any]]:
+        items = self.get("pods", "--selector", f"coalmine.dev/modeldeployment={self.name}")["items"]
+        return {item["metadata"]["name"]: item for item in items if "deletionTimestamp" not in item["metadata"]}
+
+    def reasons(self) -> list[str]:
+        """Of its Events, in the order in which they happened."""
+        items = self.get("events.events.k8s.io")["items"]
+        mine = [item for item in items if item["regarding"]["name"] == self.name]
+        return [item["reason"] for item in sorted(mine, key=lambda item: item["eventTime"])]
+
+    def annotate(self, order: str, value: str = "") -> None:
+        self.kubectl("annotate", "--overwrite", f"md/{self.name}", f"coalmine.dev/{order}={value}")
+
+    def annotations(self) -> dict[str, str]:
+        found: dict[str, str] = self.read()["metadata"].get("annotations", {})
+        return found

@@ -1,0 +1,101 @@
+"""How the operator is started: flags, environment, what it watches, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coalmine_operator.__main__ import read_settings
+from coalmine_operator.handlers import make_registry, make_settings
+from coalmine_operator.operating import OperatorError, OperatorSettings, operate
+from coalmine_operator.platforms.kubernetes import Settings
+from coalmine_operator.platforms.kubernetes.kinds import MODEL_DEPLOYMENT, WATCHED
+from coalmine_operator.render.injection import InjectionSettings
+
+PLATFORM = Settings(injection=InjectionSettings(image="sidecar:1"))
+
+
+def test_flags_win_over_the_environment() -> None:
+    environ = {
+        "COALMINE_SIDECAR_IMAGE": "sidecar:env",
+        "COALMINE_NAMESPACES": "one, two",
+        "COALMINE_LOG_LEVEL": "debug",
+        "POD_NAME": "coalmine-0",
+    }
+    settings, level = read_settings(["operator", "--sidecar-image=sidecar:flag", "--listen=[::]:9"], environ)
+    assert settings.platform.injection.image == "sidecar:flag"
+    assert settings.platform.namespaces == ("one", "two")
+    assert settings.platform.instance == "coalmine-0"
+    assert (settings.host, settings.port) == ("::", 9)
+    assert settings.kubeconfig is None
+    assert level == 10
+
+
+def test_by_default_it_serves_all_namespaces_as_its_pod() -> None:
+    settings, _ = read_settings(["operator", "--sidecar-image=s"], {})
+    assert settings.platform == Settings(injection=InjectionSettings(image="s"), instance="coalmine-operator")
+    assert (settings.host, settings.port, settings.alerts_token_file) == ("0.0.0.0", 8080, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["operator"], "--sidecar-image: missing"),
+        (["operator", "--sidecar-image=s", "--listen=8080"], "--listen: '8080' is no HOST:PORT"),
+        (["operator", "--sidecar-image=s", "--listen=h:99999"], "--listen: 'h:99999' is no HOST:PORT"),
+        (["operator", "--sidecar-image=s", "--log-level=loud"], "--log-level: invalid choice"),
+        (["sidecar"], "invalid choice: 'sidecar'"),
+    ],
+)
+def test_wrong_flags_are_told(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        read_settings(arguments, {})
+    assert ended.value.code == 2
+    assert line in capsys.readouterr().err
+
+
+def test_without_a_cluster_it_says_so_in_one_line() -> None:
+    command = [sys.executable, "-m", "coalmine_operator", "operator", "--sidecar-image=s", "--listen=127.0.0.1:0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env={"PATH": ""})
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == [
+        "coalmine-operator: no access to a cluster: Service host/port is not set.: "
+        "give --kubeconfig, or run in a pod with a service account"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "No such file"), ("", "empty: write a token into it"), ("\n", "empty")]
+)
+async def test_tokens_have_to_be_there(tmp_path: Path, content: str | None, message: str) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(OperatorError, match=message):
+        await operate(OperatorSettings(platform=PLATFORM, alerts_token_file=file))
+
+
+async def test_a_broken_kubeconfig_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    with pytest.raises(OperatorError, match="no access to a cluster"):
+        await operate(OperatorSettings(platform=PLATFORM, kubeconfig=file))
+
+
+async def test_kopf_watches_what_is_ours_and_writes_nothing() -> None:
+    seen = []
+    registry = make_registry(lambda kind, change, obj: seen.append((kind.plural, change, obj)))
+    settings = make_settings()
+    assert not settings.posting.enabled
+    handlers = registry._watching.get_all_handlers()
+    assert {handler.id for handler in handlers} == {kind.plural for kind in WATCHED}
+    # Any of these would put annotations or finalizers on objects of others.
+    for others in (registry._changing, registry._spawning, registry._indexing):
+        assert not others.get_all_handlers()
+    selected = {str(selector.any_name or selector.plural) for selector in settings.watching.label_selectors}
+    assert selected == {kind.plural for kind in WATCHED if kind is not MODEL_DEPLOYMENT}
+    await asyncio.gather(*(handler.fn(event={"type": None, "object": {}}) for handler in handlers))
+    assert len(seen) == len(WATCHED)
