@@ -20,6 +20,7 @@ from .drain import Drain
 from .observe.observer import Observer
 from .observe.resources import ResourceReader
 from .relay.front import Front
+from .relay.outbox import Outbox
 from .relay.relay import Relay
 from .relay.watcher import RoutingFile
 from .settings import Listen, Settings, open_socket
@@ -49,9 +50,11 @@ async def serve(settings: Settings) -> int:
         ingress_socket = stack.enter_context(_open("ingress", settings.ingress))
 
         telemetry = Telemetry(pod=settings.pod, revision=settings.revision)
+        outbox = Outbox(loop)
         relay = Relay(
             telemetry,
-            Observer(telemetry, schedule=loop.call_soon, share=OBSERVE_SHARE),
+            Observer(telemetry, schedule=outbox.after, share=OBSERVE_SHARE),
+            outbox=outbox,
             revision=settings.revision,
             model=settings.model,
             max_connections=settings.max_connections,

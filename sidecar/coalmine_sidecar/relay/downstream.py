@@ -77,6 +77,7 @@ class ClientConnection(Timed, asyncio.Protocol):
     def abort(self) -> None:
         """End at once. Where an answer was under way its missing end is what the client has to see."""
         self.closing = True
+        self.front.outbox.flush()
         self.transport.abort()
 
     # What the exchange calls
@@ -350,6 +351,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         """Answer `Expect: 100-continue` ourselves: a body has to be here before it can be sent twice."""
         exchange.expect = False
         if not exchange.whole and not exchange.size and exchange.refusal is None:
+            self.front.outbox.flush()
             self.transport.write(_CONTINUE)
 
     def _set_reading(self) -> None:
@@ -370,6 +372,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         self.closing = True
         self._queue.clear()
         self._incoming = None
+        self.front.outbox.flush()
         if linger and not self.transport.is_closing():
             self.transport.write_eof()
             self._set_reading()

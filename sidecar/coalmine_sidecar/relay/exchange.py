@@ -138,6 +138,7 @@ class Exchange:
             self._sent = True
             if self.length is None:
                 body = [b"%x\r\n" % sum(map(len, body)), *body, CRLF]
+            self.client.front.outbox.flush()
             upstream.transport.writelines(body)
         timeouts = self.table.timeouts
         if self.whole:
@@ -238,9 +239,11 @@ class Exchange:
             reply = self._open_reply(answer, out)
         client = self.client
         reply.add(answer, out)
-        if reply.size < JOINED:
-            client.transport.write(b"".join(out))
+        if answer.complete and reply.size < JOINED:
+            client.front.outbox.write(client.transport, b"".join(out))
         else:
+            # A piece of a stream is somebody's token: it goes at once.
+            client.front.outbox.flush()
             client.transport.writelines(out)
         if answer.complete:
             self._upstream = None
@@ -277,11 +280,13 @@ class Exchange:
         if self.held:
             head += self.body
             if self.size < JOINED:
-                connection.transport.write(b"".join(head))
+                self.client.front.outbox.write(connection.transport, b"".join(head))
             else:
+                self.client.front.outbox.flush()
                 connection.transport.writelines(head)
             self.client.watch(now + self.table.timeouts.response)
         else:
+            self.client.front.outbox.flush()
             connection.transport.write(b"".join(head))
             self.pump()
 
@@ -369,6 +374,7 @@ class Exchange:
         out: list[bytes] = []
         reply = self._open_reply(answer, out)
         reply.add(answer, out)
+        self.client.front.outbox.flush()
         self.client.transport.write(b"".join(out))
         self._finish(answer, reply, monotonic())
 
@@ -441,6 +447,7 @@ class Exchange:
         if not self.whole or self.http10 or client.front.draining:
             self.close = True
         bodyless = self.method == b"HEAD"
+        client.front.outbox.flush()
         client.transport.write(error_answer(status, message, blame, close=self.close, bodyless=bodyless, extra=extra))
         self._end(outcome, status)
         client.exchange_ended(self, monotonic())

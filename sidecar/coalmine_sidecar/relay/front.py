@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from ..telemetry import EpochCell, Series
 from .downstream import ClientConnection
+from .outbox import Outbox
 from .sweeper import Sweeper
 from .table import Table
 
@@ -35,12 +36,13 @@ class Front:
     `table` is replaced when the routing file changes; each request keeps the one it met.
     """
 
-    __slots__ = ("announces", "connections", "draining", "max_connections", "observer", "sweeper", "table")
+    __slots__ = ("announces", "connections", "draining", "max_connections", "observer", "outbox", "sweeper", "table")
 
     def __init__(
         self,
         table: Table,
         sweeper: Sweeper,
+        outbox: Outbox,
         *,
         announces: bool,
         observer: AnswerObserver | None = None,
@@ -48,6 +50,7 @@ class Front:
     ) -> None:
         self.table = table
         self.sweeper = sweeper
+        self.outbox = outbox
         self.announces = announces
         self.observer = observer
         self.max_connections = max_connections

@@ -13,6 +13,7 @@ from ..telemetry import Telemetry
 from .endpoints import Book, Endpoint
 from .front import MAX_CONNECTIONS, AnswerObserver, Front
 from .names import Names, split_address
+from .outbox import Outbox
 from .sweeper import Sweeper
 from .table import Table, Target
 
@@ -31,12 +32,15 @@ class Relay:
         model: tuple[str, int],
         rng: random.Random | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        outbox: Outbox | None = None,
     ) -> None:
         self.telemetry = telemetry
         self.revision = revision
         # Not for secrets: shares of traffic only must not be foreseeable by habit.
         self._rng = rng or random.Random()  # noqa: S311
-        self._sweeper = Sweeper(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._sweeper = Sweeper(loop)
+        self.outbox = outbox or Outbox(loop)
         self._book = Book(self._sweeper)
         self._names = Names(self._resolve)
         self._model = Endpoint(*model, self._sweeper)
@@ -46,10 +50,13 @@ class Relay:
         #: The lists that tables hold, with the addresses in the file they are made of.
         self._pods: dict[str, tuple[list[Endpoint], tuple[tuple[str, int], ...]]] = {}
         self.routing: Routing | None = None
-        self.local = Front(self._local_table(None), self._sweeper, announces=False, max_connections=max_connections)
+        self.local = Front(
+            self._local_table(None), self._sweeper, self.outbox, announces=False, max_connections=max_connections
+        )
         self.ingress = Front(
             Table(telemetry, self._below, self._own("ingress"), waiting=True),
             self._sweeper,
+            self.outbox,
             announces=True,
             observer=observer,
             max_connections=max_connections,
