@@ -20,6 +20,8 @@ def install(cluster: Cluster) -> None:
     """Whoever else installed it, such as a chart: it is the tree's from now on."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", CRD)
     cluster.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}")
+    # Established comes before discovery, from which kubectl learns short names, and before descriptions are served.
+    cluster.wait(lambda: cluster.kubectl("explain", "md.spec"), "the API server explains `md`")
 
 
 class RefusedError(Exception):

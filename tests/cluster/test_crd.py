@@ -44,9 +44,13 @@ class Deployment:
         return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _installed(cluster: Cluster) -> None:
+    install(cluster)
+
+
 @pytest.fixture
 def fraud(cluster: Cluster, namespace: str) -> Iterator[Deployment]:
-    install(cluster)
     deployment = Deployment(cluster, namespace)
     deployment.apply({**good(), "metadata": {"name": "fraud"}})
     yield deployment
@@ -54,7 +58,6 @@ def fraud(cluster: Cluster, namespace: str) -> Iterator[Deployment]:
 
 
 def test_explain_reads_well(cluster: Cluster) -> None:
-    install(cluster)
     strategy = cluster.kubectl("explain", "md.spec.strategy")
     assert "How a new revision replaces the stable one." in strategy
     assert "canary" in strategy
@@ -67,7 +70,6 @@ def test_explain_reads_well(cluster: Cluster) -> None:
 
 
 def test_names(cluster: Cluster) -> None:
-    install(cluster)
     found = cluster.kubectl("api-resources", "--categories=coalmine", "--no-headers")
     assert found.split() == ["modeldeployments", "md", "coalmine.dev/v1alpha1", "true", "ModelDeployment"]
 

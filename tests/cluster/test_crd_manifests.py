@@ -42,7 +42,7 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     (CONTAINERS, [], "", "should have at least 1 items"),
     (f"{CONTAINERS}[0].name", GONE, "", "Required value"),
     (CONTAINERS, [{"name": "a"}, {"name": "a"}], f"{CONTAINERS}[1]", 'Duplicate value: {"name":"a"}'),
-    (CONTAINERS, {"name": "m"}, "", "must be of type array"),
+    (CONTAINERS, "model", "", "must be of type array"),
     # numbers
     ("spec.replicas", "two", "", "must be of type integer"),
     ("spec.replicas", 2.5, "", "must be of type integer"),
@@ -145,7 +145,7 @@ UNKNOWN: list[tuple[str, Any]] = [
 TAKEN: list[tuple[str, Any]] = [
     ("metadata.name", "a" * 52),
     ("spec.replicas", 0),
-    ("spec.replicas", 3.0),
+    ("spec.analysis.minRequests", 3.0),
     ("spec.replicas", None),
     ("spec.fallback", None),
     ("spec.fallback", {}),
@@ -184,18 +184,22 @@ ONLY_THE_OPERATOR_KNOWS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def manifests(cluster: Cluster) -> Manifests:
     install(cluster)
     return Manifests(cluster, "default")
 
 
 def said_of(manifests: Manifests, manifest: dict[str, Any]) -> list[str]:
-    """What is said, but for the server's remarks that a schema within a schema did not hold."""
+    """What is said; nothing where it is taken.
+
+    Without the server's remarks beside it: that a schema within a schema did not hold (`<nil>`), and what the scale
+    subresource has to say of replicas (`.spec`).
+    """
     try:
         manifests.try_out(manifest)
     except RefusedError as error:
-        return [line for line in error.lines if not line.startswith("<nil>: ")]
+        return [line for line in error.lines if not line.startswith(("<nil>: ", ".spec"))] or error.lines
     return []
 
 
@@ -229,7 +233,8 @@ def test_what_the_operator_refuses_the_server_refuses(manifests: Manifests) -> N
     for path, value, expected in BROKEN:
         manifest = changed(path, value)
         try:
-            json.dumps(manifest, allow_nan=False)
+            if json.loads(json.dumps(manifest, allow_nan=False)) != manifest:
+                continue  # another manifest by the time it is sent
         except (TypeError, ValueError):
             continue  # no JSON, so nothing that could be sent
         if not said_of(manifests, manifest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -216,6 +217,9 @@ def test_default(path: str) -> None:
     else:
         assert found == pair.default
         assert type(found) is type(pair.default)
+    if isinstance(found, str | int | float):
+        spelled = json.dumps(found).strip('"')
+        assert pair.schema["description"].endswith(f" Default {spelled}."), "kubectl explain shows no other"
 
 
 def test_a_status_has_no_defaults() -> None:
