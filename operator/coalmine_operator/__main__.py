@@ -55,6 +55,9 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple
     flag("sidecar-memory-limit", "256Mi", "memory that a sidecar may take")
     flag("namespaces", "", "namespaces to serve, with commas; none: all")
     flag("cluster-domain", "cluster.local", "where names of Services end")
+    flag(
+        "webhook-service", "", "NAMESPACE/NAME of the Service of the webhook whose certificate it keeps; none: of none"
+    )
     flag("kubeconfig", environ.get("KUBECONFIG", ""), "a kubeconfig file; none: the pod's service account")
     flag("listen", "0.0.0.0:8080", "address of the web port")
     flag("alerts-token-file", "", "bearer token of Alertmanager's webhook")
@@ -79,6 +82,7 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple
             cluster_domain=given.cluster_domain,
             instance=environ.get("POD_NAME", "") or "coalmine-operator",
         ),
+        webhook=_service(parser, given.webhook_service),
         kubeconfig=_path(given.kubeconfig),
         host=host.strip("[]"),
         port=int(port),
@@ -86,6 +90,13 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple
         api_token_file=_path(given.api_token_file),
     )
     return settings, getattr(logging, given.log_level.upper())
+
+
+def _service(parser: argparse.ArgumentParser, text: str) -> tuple[str, str] | None:
+    namespace, slash, name = text.partition("/")
+    if text and not (namespace and slash and name):
+        parser.error(f"--webhook-service: {text!r} is no NAMESPACE/NAME")
+    return (namespace, name) if text else None
 
 
 def _path(text: str) -> Path | None:

@@ -7,8 +7,9 @@ retries are the runtime's; kopf's own kinds of handlers would keep their progres
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import kopf
@@ -59,14 +60,32 @@ def make_settings() -> kopf.OperatorSettings:
     return settings
 
 
-async def watch(saw: Saw, *, namespaces: Sequence[str], stop: asyncio.Event) -> None:
-    """Until `stop` is set, or a SIGTERM or SIGINT came (kopf takes them). Raises where watching is not possible."""
+@contextlib.asynccontextmanager
+async def watching(saw: Saw, *, namespaces: Sequence[str]) -> AsyncIterator[asyncio.Task[None]]:
+    """kopf's watches, running; its task ends before the block only where watching is not possible.
+
+    kopf takes the process's signals as it starts, and at its end cancels every task that began after it: so whoever
+    uses this takes the signals back, and ends what is its own inside the block.
+    """
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    await kopf.operator(
-        registry=make_registry(saw),
-        settings=make_settings(),
-        standalone=True,
-        clusterwide=not namespaces,
-        namespaces=list(namespaces),
-        stop_flag=stop,
+    ready, stop = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(
+        kopf.operator(
+            registry=make_registry(saw),
+            settings=make_settings(),
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=list(namespaces),
+            ready_flag=ready,
+            stop_flag=stop,
+        ),
+        name="kopf",
     )
+    started = asyncio.create_task(ready.wait())
+    await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
+    started.cancel()
+    try:
+        yield task
+    finally:
+        stop.set()
+        await asyncio.gather(task, return_exceptions=True)

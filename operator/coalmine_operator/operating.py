@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 from prometheus_client import Gauge
 
 from .api import conditions
 from .api.status import Status
+from .certificates import CertificateKeeper
 from .engine.model import Event
-from .handlers import watch
+from .handlers import watching
 from .orders import OrderDesk
 from .platforms.kubernetes import ApiError, Client, KubernetesPlatform
 from .platforms.kubernetes import Settings as PlatformSettings
@@ -40,9 +42,13 @@ class OperatorError(Exception):
 
 
 class OperatorSettings(Struct, frozen=True, kw_only=True):
-    """`kubeconfig`: None in a pod. Token files hold one line; without one the guarded part answers nobody."""
+    """`kubeconfig`: None in a pod. Token files hold one line; without one the guarded part answers nobody.
+
+    `webhook`: namespace and name of the webhook's Service, where its certificate is the operator's to keep.
+    """
 
     platform: PlatformSettings
+    webhook: tuple[str, str] | None = None
     kubeconfig: Path | None = None
     host: str = "0.0.0.0"  # noqa: S104 - a pod's own address, guarded by tokens
     port: int = 8080
@@ -52,19 +58,12 @@ class OperatorSettings(Struct, frozen=True, kw_only=True):
 
 async def operate(settings: OperatorSettings) -> None:
     """Run until SIGTERM or SIGINT. Raises OperatorError."""
-    stop = asyncio.Event()
-    async with _started(settings) as platform:
-        await watch(platform.saw, namespaces=settings.platform.namespaces, stop=stop)
-
-
-@contextlib.asynccontextmanager
-async def _started(settings: OperatorSettings) -> AsyncIterator[KubernetesPlatform]:
     alerts_token, api_token = _token(settings.alerts_token_file), _token(settings.api_token_file)
+    try:
+        client = await Client.connect(settings.kubeconfig)
+    except ApiError as error:
+        raise OperatorError(f"{error}: give --kubeconfig, or run in a pod with a service account") from error
     async with contextlib.AsyncExitStack() as stack:
-        try:
-            client = await Client.connect(settings.kubeconfig)
-        except ApiError as error:
-            raise OperatorError(f"{error}: give --kubeconfig, or run in a pod with a service account") from error
         stack.push_async_callback(client.close)
         try:
             server = WebServer(settings.host, settings.port)
@@ -73,28 +72,58 @@ async def _started(settings: OperatorSettings) -> AsyncIterator[KubernetesPlatfo
         stack.push_async_callback(server.close)
         platform = KubernetesPlatform(client, settings.platform)
         runtime = Runtime(platform)
-        metrics = _metrics(platform, runtime)
-        backend = RuntimeBackend(runtime, platform, keys=platform.keys, ingress=platform.ingress)
-        await server.serve(
-            make_app(
-                backend,
-                alerts_token=alerts_token,
-                api_token=api_token,
-                metrics=metrics,
-                only_loopback=False,
-                health=lambda: _health(platform),
-            )
+        app = make_app(
+            RuntimeBackend(runtime, platform, keys=platform.keys, ingress=platform.ingress),
+            alerts_token=alerts_token,
+            api_token=api_token,
+            metrics=_metrics(platform, runtime),
+            only_loopback=False,
+            health=lambda: _health(platform),
         )
-        await _begin(platform)
+        await server.serve(app)
+        if settings.webhook is not None:
+            namespace, name = settings.webhook
+            keeper = CertificateKeeper(client, namespace=namespace, name=name, domain=settings.platform.cluster_domain)
+            stack.push_async_callback(_end, asyncio.create_task(keeper.run(), name="certificates"))
+        if not await _unless_told(_begin(platform)):
+            return
         stack.push_async_callback(platform.stop)
-        desk = OrderDesk(platform, runtime)
-        runtime.on_event(lambda key, event, _status: platform.tell(key, event))
-        runtime.start()
-        stack.push_async_callback(runtime.stop)
-        desk.start()
-        stack.push_async_callback(desk.stop)
-        logger.info("serving %s", ", ".join(settings.platform.namespaces) or "all namespaces")
-        yield platform
+        watches = await stack.enter_async_context(watching(platform.saw, namespaces=settings.platform.namespaces))
+        async with _reconciling(platform, runtime):
+            logger.info("serving %s", ", ".join(settings.platform.namespaces) or "all namespaces")
+            ended = await _unless_told(asyncio.wait({watches}))
+        if ended:
+            raise OperatorError(f"watching ended: {watches.exception() or 'kopf gave up'}: see the log")
+
+
+async def _unless_told(work: Coroutine[Any, Any, object]) -> bool:
+    """Do `work`, and give up on it when a SIGTERM or SIGINT comes; whether it was done. Raises what it raised."""
+    # Each time anew: others take the signals as well, such as kopf when it starts.
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    told, doing = asyncio.create_task(stop.wait()), asyncio.create_task(work)
+    await asyncio.wait({told, doing}, return_when=asyncio.FIRST_COMPLETED)
+    done = doing.done()
+    for task in (told, doing):
+        task.cancel()
+    await asyncio.gather(told, doing, return_exceptions=True)
+    if done:
+        doing.result()
+    return done
+
+
+@contextlib.asynccontextmanager
+async def _reconciling(platform: KubernetesPlatform, runtime: Runtime) -> AsyncIterator[None]:
+    desk = OrderDesk(platform, runtime)
+    runtime.on_event(lambda key, event, _status: platform.tell(key, event))
+    runtime.start()
+    desk.start()
+    try:
+        yield
+    finally:
+        await desk.stop()
+        await runtime.stop()
 
 
 async def _begin(platform: KubernetesPlatform) -> None:
@@ -111,6 +140,11 @@ async def _begin(platform: KubernetesPlatform) -> None:
             await asyncio.sleep(AGAIN)
         else:
             return
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _metrics(platform: KubernetesPlatform, runtime: Runtime) -> Metrics:

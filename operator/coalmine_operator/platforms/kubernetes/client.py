@@ -77,7 +77,6 @@ class Client:
         except (config.ConfigException, OSError) as error:
             raise ApiError(0, f"no access to a cluster: {_line(str(error))}") from error
         configuration.connection_pool_maxsize = MAX_CALLS
-        configuration.retries = False  # the caller's queue repeats, with patience
         api = ApiClient(configuration)
         api.user_agent = "coalmine-operator"
         return cls(api)

@@ -71,12 +71,11 @@ class KubernetesPlatform:
             settings=self._settings,
             notify=self._notify,
         )
-        try:
+        async with contextlib.AsyncExitStack() as otherwise:
+            otherwise.push_async_callback(session.close)
             for kind in WATCHED:
                 await self._list(kind)
-        except ApiError:
-            await session.close()
-            raise
+            otherwise.pop_all()
         self._tasks = [
             asyncio.create_task(work(), name=f"kubernetes: {work.__name__}")
             for work in (self._poster.run, self._resync, self._refresh)
