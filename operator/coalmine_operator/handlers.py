@@ -75,7 +75,7 @@ async def watching(saw: Saw, *, namespaces: Sequence[str]) -> AsyncIterator[asyn
             settings=make_settings(),
             standalone=True,
             # Or kopf would look up our user's name, and a container's user has none.
-            identity="coalmine",  # type: ignore[arg-type] - a NewType of str that kopf does not export
+            identity="coalmine",  # type: ignore[arg-type]  # a NewType of str that kopf does not export
             clusterwide=not namespaces,
             namespaces=list(namespaces),
             ready_flag=ready,
