@@ -204,7 +204,8 @@ class ClusterDeployment:
             "apiVersion": MODEL_DEPLOYMENT.api_version,
             "kind": MODEL_DEPLOYMENT.name,
             "metadata": {"name": self._name, "namespace": self._namespace, "uid": self.uid},
-            "status": to_wire(status),
+            # The phase is a printer's column: it stands there even at its default.
+            "status": {"phase": status.phase, **to_wire(status)},
         }
         try:
             answer = await self._around.client.apply(MODEL_DEPLOYMENT, body, "status")
