@@ -107,11 +107,29 @@ def test_lint_tells_every_problem_of_every_file(tmp_path: Path) -> None:
 def test_lint_warns_of_what_cannot_run_here(tmp_path: Path) -> None:
     (tmp_path / "fraud.yaml").write_text(GOOD.replace("command: [python, model.py]", "image: 'models/fraud:1'"))
     assert coalmine("lint", "--local", "fraud.yaml", cwd=tmp_path).stdout.splitlines() == [
-        "fraud.yaml: warning: spec.template.spec.containers[0].command: is missing: `coalmine run` starts commands, "
-        "not images",
+        "fraud.yaml: warning: spec.template.spec.containers[0].command: missing: coalmine run starts processes, not "
+        "images: give the command that starts the model server",
         "fraud.yaml: ok: 1 ModelDeployment",
     ]
     assert "warning" not in coalmine("lint", "fraud.yaml", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("container", "line"),
+    [
+        ("args: fast", 'args: "fast" is no list'),
+        ("args: [1]", "args[0]: 1 is no text"),
+        ("env: [{name: DEPTH, value: 3}]", "env[0].value: 3 is no text"),
+        (
+            "readinessProbe: {httpGet: {path: /}, periodSeconds: 0}",
+            "readinessProbe.periodSeconds: 0 is no whole number",
+        ),
+    ],
+)
+def test_lint_reads_containers_as_a_cluster_does(container: str, line: str, tmp_path: Path) -> None:
+    (tmp_path / "fraud.yaml").write_text(GOOD.replace("command: [python, model.py]", f"image: m:1, {container}"))
+    (said_,) = coalmine("lint", "fraud.yaml", cwd=tmp_path, code=2).stdout.splitlines()
+    assert said_.startswith(f"fraud.yaml: spec.template.spec.containers[0].{line}")
 
 
 @pytest.mark.parametrize("command", ["status", "history", "promote", "rollback", "pause", "resume", "retry"])

@@ -367,6 +367,10 @@ def test_rollback_by_order_long_after_promotion_waits_for_full_scale() -> None:
     assert world.status.phase == "Healthy"
     v1, v2 = world.revision_of("v1"), world.revision_of("v2")
     assert len(world.pods[v1]) == 1  # one warm pod as the fallback
+    edit(world, "v3")
+    world.reconcile()
+    edit(world, "v2")
+    world.settle(40)
     world.orders.append(order("rollback"))
     world.reconcile()
     assert world.file_weights == {v2: 100}
@@ -376,6 +380,12 @@ def test_rollback_by_order_long_after_promotion_waits_for_full_scale() -> None:
     world.settle(20)
     assert not world.pods.get(v2)
     assert world.status.history[-1].actor == "ada@laptop"
+    assert [(h.id, h.version, h.result) for h in world.status.history] == [
+        (1, "v1", "Promoted"),
+        (2, "v2", "Promoted"),
+        (3, "v3", "Withdrawn"),
+        (2, "v2", "RolledBack"),
+    ]
 
 
 def test_a_spec_changed_on_the_way_withdraws_and_starts_anew() -> None:

@@ -17,10 +17,14 @@ _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 
 
 class Problem(Struct, frozen=True):
-    """`path` says where: `spec.replicas`, or `fraud.yaml:12` of broken text. `message` says what, and the remedy."""
+    """`path` says where: `spec.replicas`, or `fraud.yaml:12` of broken text. `message` says what, and the remedy.
+
+    `local`: of `coalmine run` only; a cluster takes the manifest as it is.
+    """
 
     path: str
     message: str
+    local: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"

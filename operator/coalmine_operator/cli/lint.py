@@ -9,10 +9,11 @@ from typing import Final
 import click
 from msgspec import Struct
 
-from ..api.decode import Document, Invalid, check_many, decode, read_manifests
+from ..api.decode import Invalid, check_many, decode, read_manifests
 from ..api.documents import MAX_BYTES
+from ..api.problems import Problem
 from ..api.spec import ModelDeployment
-from ..api.template import model_container
+from ..render.container import local_container
 
 STDIN: Final = "-"
 
@@ -60,28 +61,33 @@ def check(file: str, *, local: bool = False) -> Checked:
         # With several documents in a file a path alone does not say where.
         place = f"{source}:{document.line}" if len(documents) > 1 else source
         try:
-            good.append(decode(document.raw))
+            deployment = decode(document.raw)
         except Invalid as error:
             problems += [f"{place}: {problem}" for problem in error.problems]
-        else:
-            warnings += [f"{place}: warning: {line}" for line in (_not_local(document, good[-1]) if local else ())]
+            continue
+        good.append(deployment)
+        wrong, only_local = _containers(deployment)
+        problems += [f"{place}: {problem}" for problem in wrong]
+        warnings += [f"{place}: warning: {line}" for line in (only_local if local else ())]
     problems += [f"{source}: {problem}" for problem in check_many(good)]
     return Checked(deployments=tuple(good), problems=tuple(problems), warnings=tuple(warnings))
 
 
-def _not_local(document: Document, deployment: ModelDeployment) -> list[str]:
-    """What the local platform would refuse: it starts commands, not images."""
-    templates = {"spec.template": deployment.spec.template}
-    if deployment.spec.fallback and deployment.spec.fallback.template:
-        templates["spec.fallback.template"] = deployment.spec.fallback.template
-    lines = []
+def _containers(deployment: ModelDeployment) -> tuple[list[Problem], list[str]]:
+    """What is wrong anywhere with the containers of the templates, and what `coalmine run` can't do or leaves out."""
+    spec = deployment.spec
+    templates = {"spec.template": spec.template}
+    if spec.fallback and spec.fallback.template:
+        templates["spec.fallback.template"] = spec.fallback.template
+    wrong: list[Problem] = []
+    only_local: list[str] = []
     for path, template in templates.items():
-        index, container = model_container(template)
-        if not container.get("command"):
-            lines.append(
-                f"{path}.spec.containers[{index}].command: is missing: `coalmine run` starts commands, not images"
-            )
-    return lines
+        try:
+            only_local += local_container(template, model=spec.model, path=path).ignored
+        except Invalid as error:
+            wrong += [problem for problem in error.problems if not problem.local]
+            only_local += [str(problem) for problem in error.problems if problem.local]
+    return wrong, only_local
 
 
 def _read(file: str) -> str:

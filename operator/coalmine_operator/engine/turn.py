@@ -203,8 +203,9 @@ class Turn:
     def retreat_from_stable(self, message: str, actor: str) -> None:
         """An order to go back from a stable revision whose rollout is long over."""
         source, target = self.stable, self.status.previous
+        promotions = [e.id for e in self.status.history if e.revision == source and e.result == "Promoted"]
         entry = HistoryEntry(
-            id=self.status.rollouts,
+            id=promotions[-1] if promotions else self.status.rollouts,
             revision=source,
             version=self.version(source),
             previous=target,

@@ -107,7 +107,7 @@ def local_container(template: Mapping[str, Any], *, model: Model, path: str = "s
 def _command(own: Part) -> tuple[str, ...]:
     command = own.words("command")
     if not own.values.get("command"):
-        own.refuse("command", _NO_COMMAND)
+        own.refuse("command", _NO_COMMAND, local=True)
     return (*command, *own.words("args"))
 
 
@@ -118,7 +118,7 @@ def _env(own: Part) -> list[tuple[str, str]]:
         if not name or "=" in name:
             entry.refuse("name", f"{show(name)} is no name of a variable")
         if entry.values.get("valueFrom") is not None:
-            entry.refuse("valueFrom", "nothing on this machine can fill it: give a value")
+            entry.refuse("valueFrom", "nothing on this machine can fill it: give a value", local=True)
         found.append((name, entry.text("value")))
     return found
 

@@ -19,8 +19,8 @@ class Part:
     def at(self, field: str) -> str:
         return key_path(self.path, field)
 
-    def refuse(self, field: str, message: str) -> None:
-        self.problems.append(Problem(self.at(field), message))
+    def refuse(self, field: str, message: str, *, local: bool = False) -> None:
+        self.problems.append(Problem(self.at(field), message, local))
 
     def text(self, field: str, default: str = "") -> str:
         value = self.values.get(field)
