@@ -1,0 +1,185 @@
+"""The chart on a real cluster: installed with the rights it gives itself, upgraded under a model, taken away."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.cluster.lab.cluster import Cluster
+from tests.cluster.lab.run import LabError
+from tests.cluster.operating import Watched, manifest
+from tests.cluster.pods import pod
+
+from coalmine_operator.render.injection import SIDECAR
+from coalmine_operator.render.labels import INJECT
+from coalmine_operator.render.orders import ORDERED_BY
+
+pytestmark = pytest.mark.timeout(300, func_only=True)
+
+CHART = "helm/coalmine"
+RELEASE = "coalmine"
+
+
+class Install:
+    """A release in a namespace of its own, for models in another one. Both take `restricted` pods only."""
+
+    def __init__(self, cluster: Cluster, operator_image: str, sidecar_image: str) -> None:
+        self.cluster = cluster
+        self.own, self.models = (f"{what}-{secrets.token_hex(4)}" for what in ("coalmine", "models"))
+        self._values: dict[str, Any] = {
+            "watchNamespaces": [self.models],
+            "image": _image(operator_image),
+            "sidecar": {"image": _image(sidecar_image), "resources": {"requests": {"cpu": "5m"}}},
+            "operator": {"resources": {"requests": {"cpu": "5m"}}},
+            "webhook": {"resources": {"requests": {"cpu": "5m"}}},
+        }
+
+    def helm(self, verb: str, **values: Any) -> None:
+        """Waits until everything is ready. The definitions may be somebody else's, of another test."""
+        try:
+            self.cluster.helm(
+                *(verb, RELEASE, CHART, "--namespace", self.own, "--wait", "--timeout", "150s", "--take-ownership"),
+                *("--force-conflicts", "--values", "-"),
+                input=json.dumps({**self._values, **values}),
+                timeout=170,
+            )
+        except LabError as error:
+            raise LabError(f"{error}\n{self.cluster.happenings(self.own)}\n{self.log('operator')}") from error
+
+    def log(self, component: str) -> str:
+        return self.cluster.kubectl("logs", f"deployment/{RELEASE}-{component}", "--namespace", self.own)
+
+    def get(self, kind: str, name: str) -> Any:
+        return self.cluster.get(kind, name, "--namespace", self.own)
+
+    def bundles(self) -> list[str]:
+        """What the API server trusts, of each webhook."""
+        return [
+            hook["clientConfig"].get("caBundle", "")
+            for kind in ("mutating", "validating")
+            for hook in self.get(f"{kind}webhookconfiguration", f"{RELEASE}-webhook.{self.own}")["webhooks"]
+        ]
+
+    def ask(self, path: str, *words: str) -> str:
+        url = f"http://{RELEASE}-operator.{self.own}.svc.cluster.local{path}"
+        status = ("--silent", "--show-error", "--max-time", "10", "--write-out", "\n%{http_code}")
+        return self.cluster.run_in_net(["curl", *status, *words, url])
+
+
+def _image(name: str) -> dict[str, str]:
+    repository, _, tag = name.rpartition(":")
+    return {"repository": repository, "tag": tag}
+
+
+@pytest.fixture(scope="module")
+def install(cluster: Cluster, operator_image: str, sidecar_image: str) -> Iterator[Install]:
+    release = Install(cluster, operator_image, sidecar_image)
+    for name in (release.own, release.models):
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    release.helm("install")
+    yield release
+    cluster.helm("uninstall", RELEASE, "--namespace", release.own, "--ignore-not-found")
+    cluster.kubectl("delete", "namespace", release.own, release.models, "--wait=false")
+
+
+@pytest.fixture
+def fraud(install: Install, model_image: str) -> Watched:
+    watched = Watched(install.cluster, install.models)
+    watched.apply(manifest("fraud", model_image))
+    watched.healthy("v1")
+    return watched
+
+
+def uids(fraud: Watched) -> set[str]:
+    pods = fraud.get("pods", "--selector=coalmine.dev/modeldeployment=fraud")
+    return {one["metadata"]["uid"] for one in pods["items"]}
+
+
+def test_the_operator_has_every_right_it_needs(install: Install, fraud: Watched) -> None:
+    assert uids(fraud)
+    assert "forbidden" not in install.log("operator").lower()
+
+
+def injected(install: Install, image: str, **labels: str) -> list[str]:
+    """Names of the init containers that admission gives a pod."""
+    asking = pod("asking", image, labels=labels, ports=[{"containerPort": 8080}])
+    words = ("apply", "--dry-run=server", "--namespace", install.models, "--output=json", "--filename=-")
+    made = json.loads(install.cluster.kubectl(*words, input=json.dumps(asking)))
+    return [one["name"] for one in made["spec"].get("initContainers", ())]
+
+
+def test_pods_that_ask_get_a_sidecar(install: Install, model_image: str) -> None:
+    assert injected(install, model_image, **{INJECT: "true"}) == [SIDECAR]
+    assert injected(install, model_image) == []
+
+
+def test_what_the_definition_lets_pass_the_webhook_refuses(install: Install, model_image: str) -> None:
+    bad = manifest("bad", model_image)
+    bad["spec"]["template"]["spec"]["hostNetwork"] = True
+    words = ("apply", "--dry-run=server", "--namespace", install.models, "--filename=-")
+    with pytest.raises(LabError, match="hostNetwork: true is not possible with a sidecar"):
+        install.cluster.kubectl(*words, input=json.dumps(bad))
+
+
+def test_who_gave_an_order_is_recorded(install: Install, fraud: Watched) -> None:
+    words = ("annotate", "md/fraud", "coalmine.dev/pause=", "--dry-run=server", "--output=json")
+    annotations = json.loads(fraud.kubectl(*words))["metadata"]["annotations"]
+    assert json.loads(annotations[ORDERED_BY])["pause"]
+
+
+def test_alertmanager_gets_in_with_the_token_alone(install: Install) -> None:
+    token = base64.b64decode(install.get("secret", f"{RELEASE}-alerts")["data"]["token"]).decode()
+    body = ("--request", "POST", "--data", '{"version": "4", "alerts": []}')
+    assert install.ask("/alerts", *body).endswith("\n401")
+    assert install.ask("/alerts", *body, "--header", f"Authorization: Bearer {token}").endswith("\n200")
+
+
+def test_the_operators_metrics_are_there(install: Install, fraud: Watched) -> None:
+    said = install.ask("/metrics")
+    assert f'coalmine_deployment_available{{name="fraud",namespace="{install.models}"}} 1.0' in said
+
+
+def test_an_upgrade_keeps_what_was_made_and_restarts_no_model(install: Install, fraud: Watched) -> None:
+    before = (uids(fraud), install.get("secret", f"{RELEASE}-alerts")["data"], install.bundles())
+    shown = install.get("secret", f"{RELEASE}-webhook-tls")["data"]
+    assert all(before[2])
+    install.helm("upgrade", commonLabels={"upgraded": "yes"})
+    assert (uids(fraud), install.get("secret", f"{RELEASE}-alerts")["data"], install.bundles()) == before
+    assert install.get("secret", f"{RELEASE}-webhook-tls")["data"] == shown
+    definition = install.cluster.get("crd", "modeldeployments.coalmine.dev")
+    assert definition["metadata"]["labels"]["upgraded"] == "yes"
+
+
+def test_a_lost_certificate_is_made_anew(install: Install, model_image: str) -> None:
+    before = install.bundles()
+    patch = json.dumps([{"op": "remove", "path": "/data"}])
+    words = ("--namespace", install.own, "--type=json", "--patch", patch)
+    install.cluster.kubectl("patch", "secret", f"{RELEASE}-webhook-tls", *words)
+    install.cluster.wait(lambda: install.bundles() != before, "another certificate", timeout=90)
+    install.cluster.wait(lambda: install.get("secret", f"{RELEASE}-webhook-tls").get("data"), "the Secret filled")
+    # It is ignored where it is not trusted.
+    asking = {INJECT: "true"}
+    install.cluster.wait(
+        lambda: injected(install, model_image, **asking), "webhooks that the API server trusts", timeout=90
+    )
+
+
+def test_when_it_is_gone_models_stay(install: Install, fraud: Watched) -> None:
+    before = uids(fraud)
+    install.cluster.helm("uninstall", RELEASE, "--namespace", install.own, "--wait")
+    assert uids(fraud) == before
+    assert fraud.read()["metadata"]["name"] == "fraud"
+    left = "deployments,services,secrets,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
+    items = install.cluster.get(left, "--namespace", install.own)["items"]
+    assert [one["metadata"]["name"] for one in items if one["metadata"]["name"] != "default"] == []
+    selector = f"--selector=app.kubernetes.io/instance={RELEASE}"
+    kinds = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations"
+    assert install.cluster.get(kinds, selector)["items"] == []
+    # Deleting needs no operator either.
+    fraud.kubectl("delete", "md/fraud", "--timeout=60s")
+    install.cluster.wait(lambda: not uids(fraud), "the models' pods go", timeout=60)
