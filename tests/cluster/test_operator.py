@@ -34,7 +34,7 @@ def versions(objects: dict[str, Any]) -> dict[str, str]:
 
 def ask(cluster: Cluster, host: str) -> str:
     """The model's version, as clients see it."""
-    row = {"inputs": [{"name": "input", "shape": [1, 30], "datatype": "FP64", "data": [1.0] * 30}]}
+    row = {"inputs": [{"name": "features", "shape": [1, 30], "datatype": "FP64", "data": [1.0] * 30}]}
     code = (
         "import json, sys, urllib.request\n"
         "request = urllib.request.Request(sys.argv[1], sys.argv[2].encode(), {'Content-Type': 'application/json'})\n"
