@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from coalmine_operator.platforms.local import LocalPlatform, Refused, kept
+from coalmine_operator.platforms.local import manifest as manifest_file
 
 from .platform_world import KEY, World, kill, manifest
 
@@ -145,9 +146,8 @@ async def test_a_model_that_never_gets_ready_says_so(world: World, monkeypatch: 
         manifest("v1", "--never-ready", "--say", "loading"),
     )
     async with world.running():
-        await world.until(lambda: world.pods()[0].failure, "a reason")
+        await world.until(lambda: world.pods()[0].failure.endswith(": loading"), "a reason")
         assert world.pods()[0].failure.startswith("model not ready for ")
-        assert world.pods()[0].failure.endswith(": loading")
         assert world.endpoints() == []
 
 
@@ -203,16 +203,85 @@ async def test_a_bad_edit_changes_nothing_but_the_phase(world: World) -> None:
         world.write(manifest("v2", replicas=-1))
         await world.until(lambda: world.view().status.phase == "InvalidSpec", "InvalidSpec")
         (problem,) = world.view().observed.problems
-        assert problem.startswith("spec.replicas: -1")
+        assert problem.startswith("fraud.yaml: spec.replicas: -1")
         world.file.write_text("a: [")
         await world.until(lambda: world.view().observed.problems[0].startswith("fraud.yaml:"), "a broken file")
         world.file.unlink()
-        await asyncio.sleep(0.6)
+        await world.until(lambda: "fraud.yaml: is gone" in world.view().status.message, "the file's end is told")
+        assert world.view().status.phase == "InvalidSpec"
         assert [p.pid for p in world.pods()] == [pod.pid]
         world.write(manifest())
         await world.until(lambda: world.view().status.phase == "Healthy", "Healthy")
         assert [p.pid for p in world.pods()] == [pod.pid]
         assert world.view().desired.metadata.generation == 1
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"name": "Fraud_1"}, {"name": 7}, {"name": "fraud", "namespace": "NO!"}, {"name": "fraude", "labels": 3}],
+)
+async def test_a_bad_name_ends_nothing(world: World, metadata: dict[str, object]) -> None:
+    spam = manifest("s1", name="spam")
+    world.write(manifest(), spam)
+    async with world.running():
+        await world.healthy()
+        (pod,) = world.pods()
+        bad = manifest("v2")
+        bad["metadata"] = metadata
+        world.write(bad, manifest("s1", name="spam", replicas=2))
+        await world.until(lambda: world.view().status.phase == "InvalidSpec", "InvalidSpec")
+        assert world.view().status.message.startswith("fraud.yaml:1: metadata.")
+        await world.until(lambda: len(world.pods("default/spam")) == 2, "the good one is taken")
+        assert world.view("default/spam").observed.problems == ()
+        assert [(p.pid, p.ending) for p in world.pods()] == [(pod.pid, False)]
+        assert (await world.infer())["model_version"] == "v1"
+        world.write(manifest(), spam)
+        await world.until(lambda: world.view().status.phase == "Healthy", "Healthy")
+        assert [p.pid for p in world.pods()] == [pod.pid]
+
+
+async def test_nothing_goes_while_another_manifest_is_bad(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.write(manifest(), manifest("s1", name="spam"))
+    async with world.running():
+        await world.healthy()
+        world.write(manifest(replicas=-1))
+        await world.until(lambda: world.view("default/spam").status.phase == "InvalidSpec", "spam stays")
+        assert "default/spam is not in it" in world.view("default/spam").status.message
+        assert "spec.replicas: -1" in world.view().status.message
+        world.write(manifest())
+        await world.until(lambda: world.platform.keys() == [KEY], "spam goes")
+        warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert "default/spam: taken out of the manifest: its pods end" in warnings
+
+
+async def test_a_spec_that_cannot_be_kept_is_told_and_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest_file, "RETRY", 0.2)
+    world.write(manifest())
+    async with world.running():
+        await world.healthy()
+        in_the_way = world.state / "fraud" / ".manifest.json.new"
+        in_the_way.mkdir()
+        world.write(manifest(replicas=2))
+        await world.until(lambda: world.view().status.phase == "InvalidSpec", "it shows")
+        (problem,) = world.view().observed.problems
+        assert problem == f"{KEY}: its new manifest cannot be kept: {world.state}/fraud/manifest.json: Is a directory"
+        in_the_way.rmdir()
+        await world.healthy(ready=2)
+
+
+async def test_a_routing_file_that_somebody_spoils_is_mended(world: World) -> None:
+    world.write(manifest())
+    async with world.running():
+        await world.healthy()
+        before = world.routing()
+        file = world.state / "fraud" / "routing.json"
+        for harm in (lambda: file.write_text("{"), file.unlink):
+            harm()
+            async with asyncio.timeout(10):
+                await world.until(lambda: world.routing()["revisions"] == before["revisions"], "mended")
+        assert world.routing()["generation"] == before["generation"] + 2
 
 
 async def test_two_deployments_in_one_file(world: World) -> None:
@@ -260,7 +329,8 @@ async def refused(world: World) -> str:
 async def test_a_bad_manifest_starts_nothing(world: World) -> None:
     world.write(manifest(replicas=-1), manifest(container={"command": []}, name="spam"))
     lines = (await refused(world)).splitlines()
-    assert [line.split(": ")[0] for line in lines] == ["spec.replicas", "spec.template.spec.containers[0].command"]
+    assert [line.split(": ")[1] for line in lines] == ["spec.replicas", "spec.template.spec.containers[0].command"]
+    assert all(line.startswith("fraud.yaml:") for line in lines)
     assert not world.state.exists()
 
 
@@ -272,3 +342,8 @@ async def test_a_port_that_is_taken(world: World) -> None:
     world.write(manifest())
     with socket.create_server(("127.0.0.1", world.port)):
         assert f"port {world.port} on 127.0.0.1 is taken" in await refused(world)
+        assert not world.state.exists()
+        (world.state / "other").mkdir(parents=True)
+        (world.state / "other").rmdir()
+        await refused(world)
+        assert world.state.exists()  # it was there before

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from coalmine_operator.api.spec import Model
 from coalmine_operator.api.status import Status
@@ -24,9 +26,10 @@ from coalmine_operator.platforms.local.kept import BackOff
 from coalmine_operator.platforms.local.probe import Judge, Probe, ask, probe_for
 from coalmine_operator.platforms.local.process import MARK, Process, alive, kill_strays, mark_of
 from coalmine_operator.platforms.local.routing_file import RoutingFile
-from coalmine_operator.platforms.local.state import PodRecord, ProcessRecord, StateDirectory
+from coalmine_operator.platforms.local.signature import signature
+from coalmine_operator.platforms.local.state import PodRecord, ProcessRecord, StateDirectory, write_atomically
 from coalmine_operator.render import container
-from coalmine_sidecar.contract import RevisionRoute, Routing
+from coalmine_sidecar.contract import RevisionRoute, Routing, decode_routing
 
 GOOD = """
 apiVersion: coalmine.dev/v1alpha1
@@ -340,6 +343,19 @@ def test_the_state_directory_is_one_runs_alone(tmp_path: Path) -> None:
     StateDirectory(tmp_path / "state").close()
 
 
+def test_a_file_that_cannot_be_written_is_named_when_the_system_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")  # as write(2) tells it: no name
+
+    def fsync(_fd: int) -> None:
+        raise full
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/status.json'"):
+        write_atomically(tmp_path / "status.json", b"{}")
+
+
 def test_another_versions_state_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "version").write_text("7\n")
     with pytest.raises(Refused, match=r"another version of Coalmine \(layout '7'"):
@@ -417,6 +433,22 @@ def test_the_routing_file_is_written_only_for_news(tmp_path: Path) -> None:
     assert RoutingFile(path).generation > 1_000_000_000
 
 
+@pytest.mark.parametrize("harm", [Path.unlink, Path.touch, lambda path: path.write_text("{")])
+def test_a_routing_that_somebody_else_changed_is_written_anew(harm: Callable[[Path], object], tmp_path: Path) -> None:
+    path = tmp_path / "routing.json"
+    file = RoutingFile(path)
+    revision = RevisionRoute(name="r1", version="v1", track="stable", weight=100)
+    routing = Routing(deployment="fraud", model="fraud", generation=1, revisions=(revision,))
+    assert not file.touched
+    assert file.put(routing)
+    assert not file.touched
+    harm(path)
+    assert file.touched
+    assert file.put(replace(routing, generation=2))
+    assert decode_routing(path.read_bytes()).generation == 2
+    assert not file.touched
+
+
 def test_a_routing_that_could_not_be_written_is_tried_again(tmp_path: Path) -> None:
     file = RoutingFile(tmp_path / "none" / "routing.json")
     revision = RevisionRoute(name="r1", version="v1", track="stable", weight=100)
@@ -446,7 +478,7 @@ def test_one_bad_document_leaves_the_others_good(tmp_path: Path) -> None:
     reading = manifest.read(path)
     assert list(reading.good) == ["default/fraud"]
     (line,) = reading.bad["default/spam"]
-    assert line.startswith("spec.replicas: -1")
+    assert line.startswith("fraud.yaml:6: spec.replicas: -1")
     assert not reading.broken
 
 
@@ -456,7 +488,6 @@ def test_one_bad_document_leaves_the_others_good(tmp_path: Path) -> None:
         (b"", "fraud.yaml: holds no manifest"),
         (b"\xff\xfe", "fraud.yaml: byte 0 is no UTF-8"),
         (b"a: [", "fraud.yaml:"),
-        (b"kind: ModelDeployment", "metadata"),
         ((GOOD.replace("NAME", "a") + "---" + GOOD.replace("NAME", "a")).encode(), "stands twice"),
         (b"a: " + b"x" * (1 << 20), "bytes"),
     ],
@@ -471,7 +502,14 @@ def test_a_template_that_is_no_process(tmp_path: Path) -> None:
     path = tmp_path / "fraud.yaml"
     path.write_text(GOOD.replace("NAME", "fraud").replace("command: [serve]", "image: fraud:1"))
     (line,) = manifest.read(path).bad["default/fraud"]
-    assert line.startswith("spec.template.spec.containers[0].command: missing")
+    assert line.startswith("fraud.yaml: spec.template.spec.containers[0].command: missing")
+
+
+def test_a_document_without_a_name_leaves_the_others_good(tmp_path: Path) -> None:
+    path = tmp_path / "fraud.yaml"
+    path.write_text("kind: ModelDeployment\n---" + GOOD.replace("NAME", "fraud"))
+    reading = manifest.read(path)
+    assert (list(reading.good), list(reading.bad), reading.broken) == (["default/fraud"], [""], ())
 
 
 async def test_the_watch_waits_until_the_file_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -479,7 +517,12 @@ async def test_the_watch_waits_until_the_file_stands_still(tmp_path: Path, monke
     path = tmp_path / "fraud.yaml"
     path.write_text(GOOD.replace("NAME", "first"))
     heard: list[manifest.Reading] = []
-    watching = asyncio.create_task(manifest.watch(path, manifest.signature(path), heard.append))
+
+    def hear(reading: manifest.Reading) -> bool:
+        heard.append(reading)
+        return True
+
+    watching = asyncio.create_task(manifest.watch(path, signature(path), hear))
     text = GOOD.replace("NAME", "second")
     with path.open("w") as file:
         for character in text:  # a slow editor, in place
@@ -487,11 +530,37 @@ async def test_the_watch_waits_until_the_file_stands_still(tmp_path: Path, monke
             file.flush()
             await asyncio.sleep(0.005)
     await until(lambda: heard)
-    path.unlink()
-    await asyncio.sleep(0.2)
     new = tmp_path / "new"
     new.write_text(GOOD.replace("NAME", "third"))
     new.replace(path)
     await until(lambda: len(heard) > 1)
     assert [list(reading.good) for reading in heard] == [["default/second"], ["default/third"]]
     watching.cancel()
+
+
+async def test_the_watch_tells_of_a_file_that_is_gone_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "POLL", 0.02)
+    monkeypatch.setattr(manifest, "RETRY", 0.02)
+    path, away = tmp_path / "fraud.yaml", tmp_path / "away"
+    path.write_text(GOOD.replace("NAME", "fraud"))
+    heard: list[manifest.Reading] = []
+
+    def hear(reading: manifest.Reading) -> bool:
+        heard.append(reading)
+        return len(heard) != 2  # a disk was full just then
+
+    watching = asyncio.create_task(manifest.watch(path, signature(path), hear))
+    path.rename(away)
+    await until(lambda: heard)
+    away.rename(path)  # the very file that was read before
+    await until(lambda: len(heard) > 2)
+    path.rename(away)
+    path.mkdir()
+    await until(lambda: len(heard) > 4)
+    path.rmdir()
+    away.rename(path)
+    await until(lambda: heard[-1].good)
+    watching.cancel()
+    assert heard[0].broken == ("fraud.yaml: is gone: what runs goes on",)
+    assert [list(reading.good) for reading in heard[1:3]] == [["default/fraud"]] * 2
+    assert heard[3].broken[0].startswith("fraud.yaml: Is a directory")

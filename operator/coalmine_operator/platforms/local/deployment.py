@@ -121,7 +121,7 @@ class LocalDeployment:
         manifest = replace(self.manifest, gone=True)
         self.files.write_manifest(manifest)
         self.manifest = manifest
-        logger.info("%s: taken out of the manifest: its pods end", self.key)
+        logger.warning("%s: taken out of the manifest: its pods end", self.key)
         for pod in self._pods.values():
             pod.end()
 
@@ -245,6 +245,11 @@ class LocalDeployment:
         return leaving, {name: count - len(present[name]) for name, count in replicas.items()}
 
     # Routing
+
+    def guard_routing(self) -> None:
+        """Ask for a reconcile, which mends it, where somebody else changed the routing file."""
+        if not self.gone and self._routing.touched:
+            self._notify(self.key)
 
     def _route(self, desired: Desired, plan: Plan, leaving: list[Pod]) -> None:
         if plan.routing is None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -15,12 +13,13 @@ from ...api.decode import Document, Invalid, check_many, decode, read_manifests
 from ...api.documents import MAX_BYTES
 from ...api.spec import ModelDeployment
 from ...render.container import local_container
-
-logger = logging.getLogger("coalmine")
+from .signature import Signature, signature
 
 POLL: Final = 0.25
 #: Seconds after a content that could not be read or taken, for a disk to recover.
 RETRY: Final = 5.0
+#: The signature of no file: whatever stands there next is news.
+_NONE_YET: Final = (0, 0, 0)
 
 
 class Wanted(Struct, frozen=True):
@@ -33,7 +32,8 @@ class Wanted(Struct, frozen=True):
 class Reading(Struct, frozen=True, kw_only=True):
     """What a file says, by `namespace/name`.
 
-    `broken`: problems that are no deployment's own, so nothing is to be changed.
+    `bad`: problems of a manifest by the key it gives itself, which may be wrong too; empty where it gives none.
+    `broken`: problems of the file as a whole, so nothing is to be changed.
     """
 
     good: dict[str, Wanted] = {}
@@ -62,19 +62,17 @@ def read(path: Path) -> Reading:
         return Reading(broken=tuple(map(str, problems)))
     wanted: list[Wanted] = []
     bad: dict[str, tuple[str, ...]] = {}
-    broken: list[str] = []
     for document in documents:
         try:
             wanted.append(Wanted(_runnable(decode(document.raw)), document.raw))
         except Invalid as error:
-            lines = tuple(map(str, error.problems))
-            if key := _key_in(document):
-                bad[key] = (*bad.get(key, ()), *lines)
-            else:
-                broken += lines
-    broken += map(str, check_many(w.deployment for w in wanted))
+            # With several documents in a file a path alone does not say where.
+            place = f"{path.name}:{document.line}" if len(documents) > 1 else path.name
+            key = _key_in(document)
+            bad[key] = (*bad.get(key, ()), *(f"{place}: {problem}" for problem in error.problems))
+    broken = tuple(f"{path.name}: {problem}" for problem in check_many(w.deployment for w in wanted))
     good = {key_of(w.deployment): w for w in wanted}
-    return Reading(good={k: w for k, w in good.items() if k not in bad}, bad=bad, broken=tuple(broken))
+    return Reading(good={k: w for k, w in good.items() if k not in bad}, bad=bad, broken=broken)
 
 
 def _runnable(deployment: ModelDeployment) -> ModelDeployment:
@@ -87,44 +85,34 @@ def _runnable(deployment: ModelDeployment) -> ModelDeployment:
 
 
 def _key_in(document: Document) -> str:
-    """Which deployment a bad manifest is about, or empty."""
+    """Which deployment a bad manifest says it is about, or empty."""
     metadata = document.raw.get("metadata") if isinstance(document.raw, dict) else None
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         return ""
     return f"{metadata.get('namespace', 'default')}/{metadata['name']}"
 
 
-Signature = tuple[int, int, int] | None
-
-
-async def watch(path: Path, seen: Signature, changed: Callable[[Reading], None]) -> None:
+async def watch(path: Path, seen: Signature, changed: Callable[[Reading], bool]) -> None:
     """Call `changed` with each content newer than `seen`, once the file has stood still for a moment; never returns.
 
-    A file that is gone changes nothing: editors replace files by renaming, and whoever deletes a manifest by accident
-    does not want the models to stop.
+    `changed` answers whether it took the content; what it did not take comes again. A file that is gone or cannot be
+    read is broken and no more: editors replace files by renaming, and whoever deletes a manifest by accident does not
+    want the models to stop.
     """
     last = seen
     while True:
         await asyncio.sleep(POLL)
         now = signature(path)
-        if now is None and last is not None:
-            logger.warning("%s: gone; the last good manifest holds", path)
         still, last = now == last, now
-        if now is None or now == seen or not still:  # not still: somebody may be writing
+        if now == seen or not still:  # not still: somebody may be writing
             continue
         try:
-            changed(read(path))
+            reading, seen = read(path), now
+        except FileNotFoundError:
+            reading, seen = Reading(broken=(f"{path.name}: is gone: what runs goes on",)), None
         except OSError as error:
-            logger.error("%s: %s; trying again", path, error)  # noqa: TRY400 - one clear line
+            reading, seen = Reading(broken=(f"{path.name}: {error.strerror}: what runs goes on",)), _NONE_YET
+        if not changed(reading):
+            seen = _NONE_YET
+        if seen == _NONE_YET:
             await asyncio.sleep(RETRY)
-        else:
-            seen = now
-
-
-def signature(path: Path) -> Signature:
-    """Differs when the file was written or replaced; None where there is none."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino

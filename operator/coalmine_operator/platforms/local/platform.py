@@ -17,10 +17,11 @@ from ...engine.model import Observed, Plan
 from ...sources.snapshots import Traffic
 from ..base import Desired
 from .deployment import LocalDeployment, PodView
-from .manifest import Reading, Wanted, read, signature, watch
+from .manifest import Reading, Wanted, read, watch
 from .ports import LOOPBACK, Ingress
 from .process import alive, mark_of, strays
 from .refused import Refused
+from .signature import signature
 from .state import LastGood, StateDirectory
 
 logger = logging.getLogger("coalmine")
@@ -53,6 +54,7 @@ class LocalPlatform:
         self._deployments: dict[str, LocalDeployment] = {}
         self._listeners: list[Callable[[str], None]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._said: tuple[str, ...] = ()
         self._state: StateDirectory
         self._session: aiohttp.ClientSession
 
@@ -73,16 +75,11 @@ class LocalPlatform:
         # Pods are few and on this machine: no limit, so that one that hangs does not hold up the others.
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         try:
-            for name in self._state.names():
-                self._restore(name, reading)
-            for key, wanted in sorted(reading.good.items()):
-                self._deployments[key] = self._placed(key, wanted, reading)
-                self._check_port(self._deployments[key])
+            self._take_up(reading)
         except Refused:
             await self._session.close()
-            self._state.close()
+            self._state.discard()
             raise
-        self._take(reading)
         await asyncio.gather(*(deployment.adopt() for deployment in self._deployments.values()))
         self._tasks = [
             asyncio.create_task(watch(self._path, seen, self._manifest_changed)),
@@ -143,6 +140,19 @@ class LocalPlatform:
 
     # The manifest
 
+    def _take_up(self, reading: Reading) -> None:
+        """What the state directory knows and what the first reading asks for. Raises Refused."""
+        try:
+            for name in self._state.names():
+                self._restore(name, reading)
+            for key, wanted in sorted(reading.good.items()):
+                self._deployments[key] = self._placed(key, wanted, reading)
+                self._check_port(self._deployments[key])
+        except OSError as error:
+            raise Refused(_one_line(error)) from error
+        if failures := self._take(reading):
+            raise Refused(*failures)
+
     def _restore(self, name: str, reading: Reading) -> None:
         manifest = self._state.deployment(name).read_manifest()
         if manifest is None:
@@ -165,7 +175,7 @@ class LocalPlatform:
         slots = {
             other.manifest.slot
             for name, other in self._deployments.items()
-            if name != key and (name in reading.good or name in reading.bad or other.files.pods())
+            if name != key and (name in reading.good or name in reading.bad or self._stays(other, reading))
         }
         free = next(slot for slot in range(len(slots) + 1) if slot not in slots)
         known = self._deployments.get(key)
@@ -203,45 +213,76 @@ class LocalPlatform:
             if not any(strays(mark_of("sidecar", deployment.files.pod_directory(pod.name))) for pod in pods):
                 raise
 
-    def _take(self, reading: Reading) -> None:
-        """Make the good manifests the wanted ones; what is not in the file any more goes."""
-        for key, wanted in reading.good.items():
-            self._deployments[key].accept(wanted)
-        for key, deployment in self._deployments.items():
-            if key not in reading.good and key not in reading.bad and not deployment.gone:
-                deployment.remove()
+    def _take(self, reading: Reading) -> list[str]:
+        """Make the good manifests the wanted ones; answers why some could not be.
 
-    def _manifest_changed(self, reading: Reading) -> None:
-        for line in reading.problems:
-            logger.warning("%s; the last good manifest holds", line)
+        What is not in the file any more goes, but only by a file without a problem: a bad document may be about any
+        deployment, whatever name it gives itself.
+        """
+        running = {key for key, deployment in self._deployments.items() if not deployment.gone}
+        strays = tuple(line for key, lines in reading.bad.items() if key not in running for line in lines)
+        failures = []
+        for key, deployment in self._deployments.items():
+            try:
+                if key in reading.good:
+                    deployment.accept(reading.good[key])
+                elif key not in running:
+                    continue
+                elif reading.bad:
+                    deployment.problems = reading.bad.get(key) or strays or (self._missing(key),)
+                else:
+                    deployment.remove()
+            except OSError as error:
+                failures.append(f"{key}: its new manifest cannot be kept: {_one_line(error)}")
+                deployment.problems = (failures[-1],)
+        return failures
+
+    def _missing(self, key: str) -> str:
+        return f"{self._path.name}: {key} is not in it, and goes when its other manifests are good"
+
+    def _manifest_changed(self, reading: Reading) -> bool:
+        """Answers False where not all of it could be taken now."""
+        failures: list[str] = []
         if reading.broken:
             for deployment in self._deployments.values():
                 deployment.problems = reading.broken
         else:
-            taken = self._admit(reading)
-            self._take(Reading(good={k: w for k, w in reading.good.items() if k not in taken}, bad=reading.bad))
-            for key, lines in reading.bad.items():
-                if key in self._deployments:
-                    self._deployments[key].problems = lines
+            taken, failures = self._admit(reading)
+            failures += self._take(Reading(good=taken, bad=reading.bad))
+        lines = (*reading.problems, *failures)
+        if lines != self._said:
+            for line in lines:
+                logger.warning("%s; the last good manifest holds", line)
+        self._said = lines
         for key in self._deployments:
             self._notify(key)
+        return not failures
 
-    def _admit(self, reading: Reading) -> set[str]:
-        """Make room for deployments that were not there; answers those whose port is taken."""
-        refused: set[str] = set()
+    def _admit(self, reading: Reading) -> tuple[dict[str, Wanted], list[str]]:
+        """Make room for deployments that were not there.
+
+        Answers the good manifests without those that can have no place or no port, and why the former cannot.
+        """
+        admitted: dict[str, Wanted] = {}
+        failures = []
         for key, wanted in sorted(reading.good.items()):
             known = self._deployments.get(key)
-            if known and not known.gone:
-                continue
-            deployment = self._placed(key, wanted, reading)
             try:
-                self._check_port(deployment)
+                if known is None or known.gone:
+                    deployment = self._placed(key, wanted, reading)
+                    self._check_port(deployment)
+                    self._deployments[key] = deployment
             except Refused as error:
                 logger.error("%s: not started: %s", key, error)  # noqa: TRY400 - one clear line
-                refused.add(key)
+            except OSError as error:
+                failures.append(f"{key}: not started: {_one_line(error)}")
             else:
-                self._deployments[key] = deployment
-        return refused
+                admitted[key] = wanted
+        return admitted, failures
+
+    def _stays(self, deployment: LocalDeployment, reading: Reading) -> bool:
+        """It keeps its port though the file does not name it."""
+        return bool(deployment.files.pods()) or (not deployment.gone and bool(reading.problems))
 
     def _notify(self, key: str) -> None:
         for listener in self._listeners:
@@ -255,4 +296,9 @@ class LocalPlatform:
                     deployment.trim_logs()
                 except OSError as error:
                     logger.warning("%s: logs: %s", deployment.key, error)
+                deployment.guard_routing()
                 await deployment.refresh()
+
+
+def _one_line(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)

@@ -9,6 +9,7 @@ from pathlib import Path
 from coalmine_sidecar.contract import Routing, RoutingError, decode_routing, encode_routing
 
 from ...render.routing import same_but_generation
+from .signature import Signature, signature
 from .state import write_atomically
 
 logger = logging.getLogger("coalmine")
@@ -21,6 +22,7 @@ class RoutingFile:
         self.path = path
         self.generation = 0
         self._routing: Routing | None = None
+        self._written: Signature = signature(path)
         try:
             self._routing = decode_routing(path.read_bytes())
             self.generation = self._routing.generation
@@ -30,10 +32,17 @@ class RoutingFile:
             logger.warning("%s: %s; it is written anew", path, error)
             self.generation = int(time.time())  # larger than any count of changes
 
+    @property
+    def touched(self) -> bool:
+        """Somebody else wrote, replaced or removed the file."""
+        return self._routing is not None and signature(self.path) != self._written
+
     def put(self, routing: Routing) -> bool:
         """Write `routing`, whose generation is the next one, unless that is all it changes. Raises OSError."""
-        if self._routing and same_but_generation(routing, self._routing):
+        if self.touched:
+            logger.warning("%s: was changed by somebody else; it is written anew", self.path)
+        elif self._routing and same_but_generation(routing, self._routing):
             return False
         write_atomically(self.path, encode_routing(routing))
-        self._routing, self.generation = routing, routing.generation
+        self._routing, self.generation, self._written = routing, routing.generation, signature(self.path)
         return True

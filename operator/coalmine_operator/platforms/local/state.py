@@ -35,7 +35,17 @@ T = TypeVar("T")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, durably. The file is its owner's alone: manifests hold secrets."""
+    """Replace `path` by `data`, durably. The file is its owner's alone: manifests hold secrets.
+
+    Raises OSError that names `path`: the system names no file where a disk is full.
+    """
+    try:
+        _write_atomically(path, data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(fd, "wb") as file:
@@ -168,6 +178,7 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._check_version()
+        self._made = [directory for directory in (path, *path.parents) if not directory.exists()]
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.chmod(0o700)
@@ -182,9 +193,13 @@ class StateDirectory:
             raise Refused(
                 f"{path}: in use by another `coalmine run` (pid {holder}): stop it or give another --state directory"
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
-        write_atomically(path / "version", VERSION.encode() + b"\n")
+        try:
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+            write_atomically(path / "version", VERSION.encode() + b"\n")
+        except OSError as error:
+            self.discard()
+            raise Refused(f"{path}: {error.strerror}: give another --state directory") from error
 
     def _check_version(self) -> None:
         try:
@@ -211,6 +226,15 @@ class StateDirectory:
 
     def deployment(self, name: str) -> DeploymentFiles:
         return DeploymentFiles(self.path / name)
+
+    def discard(self) -> None:
+        """Close it, and leave nothing behind where it was not there before."""
+        if self._made:
+            shutil.rmtree(self.path, ignore_errors=True)
+        for directory in self._made[1:]:
+            with contextlib.suppress(OSError):  # somebody else may use it by now
+                directory.rmdir()
+        self.close()
 
     def close(self) -> None:
         """Let go of the lock; idempotent."""
