@@ -84,6 +84,14 @@ def test_a_canary_goes_through_its_steps_and_bakes() -> None:
     assert [(h.version, h.result) for h in world.status.history] == [("v1", "Promoted"), ("v2", "Promoted")]
 
 
+def test_why_a_canary_has_no_pods_is_told() -> None:
+    world = with_steps(Step(set_weight=10))
+    world.broken.add("v2")
+    edit(world, "v2")
+    world.settle(3)
+    assert world.status.message == "0 of 1 pods of v2 ready: exit code 1: no such file"
+
+
 def test_weight_waits_for_pods_and_pods_for_the_step() -> None:
     world = with_steps(Step(set_weight=10), Step(pause=Pause(duration=Duration(3))), Step(set_weight=100))
     edit(world, "v2")

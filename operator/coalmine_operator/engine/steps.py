@@ -77,7 +77,8 @@ def _has_pods(turn: Turn, rollout: Rollout) -> bool:
     needed, ready = pods_needed(turn, rollout), turn.ready(rollout.revision)
     if ready >= needed:
         return True
-    turn.waiting_for = f"{ready} of {needed} pods of {turn.version(rollout.revision)} ready"
+    failure = turn.failure(rollout.revision)
+    turn.waiting_for = f"{ready} of {needed} pods of {turn.version(rollout.revision)} ready{failure and f': {failure}'}"
     return False
 
 
