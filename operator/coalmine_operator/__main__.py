@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
-from .operating import OperatorError, OperatorSettings, operate
-from .platforms.kubernetes import Settings
-from .render.injection import InjectionSettings
+from .flags import Flags, log_level, set_up_logging
 
-PREFIX = "COALMINE_"
+if TYPE_CHECKING:
+    from .operating import OperatorSettings
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """The exit status: 0 told to end, 1 could not run, 2 flags that are wrong."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    # Each imports its own: kopf and a client of Kubernetes are 33 MB that the webhook has no use for.
     if words[:1] == ["webhook"]:
-        return int(importlib.import_module(".webhook.__main__", __package__).main(words[1:]))
+        from .webhook.__main__ import main as webhook
+
+        return webhook(words[1:], environ)
+    from .operating import OperatorError, operate
+
     settings, level = read_settings(words, environ)
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    set_up_logging(level)
     if settings.kubeconfig is not None:
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # where kopf looks
     try:
@@ -38,58 +41,40 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 
 def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[OperatorSettings, int]:
     """Flags, or environment variables of the same names (`--sidecar-image`: COALMINE_SIDECAR_IMAGE); the log level."""
+    from .operating import OperatorSettings
+    from .platforms.kubernetes import Settings
+
     parser = argparse.ArgumentParser(
         prog="coalmine-operator", description="Rolls out model servers. `webhook` as the first word runs the webhooks."
     )
     parser.add_argument("role", choices=["operator"])
-
-    def flag(name: str, default: str, what: str, *, choices: Sequence[str] | None = None) -> None:
-        variable = PREFIX + name.upper().replace("-", "_")
-        given = environ.get(variable, default)
-        parser.add_argument(f"--{name}", default=given, choices=choices, help=f"{what}; or {variable}")
-
-    flag("sidecar-image", "", "image of the sidecar that new revisions get")
-    flag("sidecar-pull-policy", "IfNotPresent", "of that image", choices=["Always", "IfNotPresent", "Never"])
-    flag("sidecar-cpu-request", "50m", "CPU that a sidecar asks for")
-    flag("sidecar-memory-request", "64Mi", "memory that a sidecar asks for")
-    flag("sidecar-memory-limit", "256Mi", "memory that a sidecar may take")
-    flag("namespaces", "", "namespaces to serve, with commas; none: all")
-    flag("cluster-domain", "cluster.local", "where names of Services end")
-    flag(
+    flags = Flags(parser, environ)
+    flags.add_common(listen="0.0.0.0:8080")
+    flags.add("namespaces", "", "namespaces to serve, with commas; none: all")
+    flags.add("cluster-domain", "cluster.local", "where names of Services end")
+    flags.add(
         "webhook-service", "", "NAMESPACE/NAME of the Service of the webhook whose certificate it keeps; none: of none"
     )
-    flag("kubeconfig", environ.get("KUBECONFIG", ""), "a kubeconfig file; none: the pod's service account")
-    flag("listen", "0.0.0.0:8080", "address of the web port")
-    flag("alerts-token-file", "", "bearer token of Alertmanager's webhook")
-    flag("api-token-file", "", "bearer token of the API")
-    flag("log-level", "info", "how much is told", choices=["debug", "info", "warning", "error"])
+    flags.add("kubeconfig", environ.get("KUBECONFIG", ""), "a kubeconfig file; none: the pod's service account")
+    flags.add("alerts-token-file", "", "bearer token of Alertmanager's webhook")
+    flags.add("api-token-file", "", "bearer token of the API")
     given = parser.parse_args(arguments)
-    if not given.sidecar_image:
-        parser.error("--sidecar-image: missing: give the image that revisions get as their sidecar")
-    host, colon, port = given.listen.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        parser.error(f"--listen: {given.listen!r} is no HOST:PORT")
+    host, port = flags.address(given)
     settings = OperatorSettings(
         platform=Settings(
-            injection=InjectionSettings(
-                image=given.sidecar_image,
-                image_pull_policy=given.sidecar_pull_policy,
-                cpu_request=given.sidecar_cpu_request,
-                memory_request=given.sidecar_memory_request,
-                memory_limit=given.sidecar_memory_limit,
-            ),
+            injection=flags.injection(given),
             namespaces=tuple(name for name in given.namespaces.replace(",", " ").split() if name),
             cluster_domain=given.cluster_domain,
             instance=environ.get("POD_NAME", "") or "coalmine-operator",
         ),
         webhook=_service(parser, given.webhook_service),
         kubeconfig=_path(given.kubeconfig),
-        host=host.strip("[]"),
-        port=int(port),
+        host=host,
+        port=port,
         alerts_token_file=_path(given.alerts_token_file),
         api_token_file=_path(given.api_token_file),
     )
-    return settings, getattr(logging, given.log_level.upper())
+    return settings, log_level(given)
 
 
 def _service(parser: argparse.ArgumentParser, text: str) -> tuple[str, str] | None:

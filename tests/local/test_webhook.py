@@ -223,7 +223,8 @@ def test_a_renewed_certificate_is_shown_without_a_restart(tmp_path: Path, certif
 
 def test_it_waits_for_its_certificate(tmp_path: Path, certificate: Certificate) -> None:
     with running(tmp_path, certificate) as webhook:
-        time.sleep(2)
+        webhook.until_up()
+        time.sleep(1)
         assert not webhook.trusted(certificate)
         write(tmp_path, certificate)
         webhook.until_trusted(certificate)

@@ -29,12 +29,12 @@ def write(folder: Path, certificate: Certificate) -> None:
     fresh.mkdir(parents=True)
     for name, data in certificate.secret().items():
         (fresh / name).write_bytes(data)
-    link = folder / "..new"
-    link.symlink_to(fresh.name)
-    link.replace(folder / "..data")
     for name in certificate.secret():
         with suppress(FileExistsError):
             (folder / name).symlink_to(f"..data/{name}")
+    link = folder / "..new"
+    link.symlink_to(fresh.name)
+    link.replace(folder / "..data")
 
 
 class Webhook:
@@ -70,6 +70,14 @@ class Webhook:
             return self.send("/healthz", b"", method="GET", authorities=bundle(held))[0] == 200
         except OSError:
             return False
+
+    def until_up(self) -> None:
+        """Connections are taken, whatever it shows."""
+        for _ in range(200):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            time.sleep(0.1)
+        raise AssertionError("nothing listens")
 
     def until_trusted(self, held: Certificate, *, trusted: bool = True) -> None:
         for _ in range(200):

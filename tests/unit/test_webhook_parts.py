@@ -153,8 +153,9 @@ def test_whatever_comes_is_answered(new: Any, old: Any) -> None:
 
 
 def test_flags(capsys: pytest.CaptureFixture[str]) -> None:
-    read, level = read_settings(["--sidecar-image=i", "--listen=[::1]:1"], {"COALMINE_LOG_LEVEL": "debug"})
-    assert (read.host, read.port, read.injection.image, level) == ("::1", 1, "i", 10)
+    read, level = read_settings(["--sidecar-image=i", "--listen=[::1]:1"], {"COALMINE_SIDECAR_CPU_REQUEST": "5m"})
+    assert level == 20
+    assert (read.host, read.port, read.injection) == ("::1", 1, InjectionSettings(image="i", cpu_request="5m"))
     for flags in ([], ["--sidecar-image=i", "--listen=x"], ["--sidecar-image=i", "--log-level=loud"]):
         with pytest.raises(SystemExit) as end:
             read_settings(flags, {})

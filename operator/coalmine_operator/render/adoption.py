@@ -17,7 +17,7 @@ from coalmine_sidecar import contract
 
 from ..api.problems import Invalid, show
 from ..api.template import model_container
-from .injection import Identity, Injected, InjectionSettings, inject
+from .injection import Identity, Injected, InjectionSettings, has_sidecar, inject
 from .labels import INJECT, MODEL_CONTAINER, MODEL_NAME, MODEL_PORT, ROUTING
 from .part import Part
 
@@ -34,7 +34,12 @@ def asks(pod: Mapping[str, Any]) -> bool:
 
 
 def adopt(pod: Mapping[str, Any], settings: InjectionSettings, *, namespace: str, drain_key: str) -> Injected:
-    """A pod that `asks`, with the sidecar and its routing. `drain_key`: see Identity. Raises Invalid."""
+    """A pod that `asks`, with the sidecar and its routing; one that has them stays as it is. Raises Invalid.
+
+    `drain_key`: see Identity.
+    """
+    if has_sidecar(pod):
+        return Injected(pod=dict(pod))
     whole = Part(pod, "", [])
     metadata = whole.part("metadata")
     labels, annotations = metadata.part("labels"), metadata.part("annotations")
@@ -52,17 +57,16 @@ def adopt(pod: Mapping[str, Any], settings: InjectionSettings, *, namespace: str
         settings,
         identity=Identity(revision=revision, port=port, container=container, drain_key=drain_key),
     )
-    if injected.pod == pod:
-        return injected
-    routing = contract.Routing(
-        deployment=name,
-        namespace=namespace,
-        model=name,
-        generation=1,
-        revisions=(
-            contract.RevisionRoute(name=revision, version=labels.text(_VERSION)[:128], track="stable", weight=100),
-        ),
-    )
+    # The contract's defaults say the rest, and people read it.
+    own = {"name": revision, "version": labels.text(_VERSION), "track": "stable", "weight": 100}
+    routing = {
+        "schema": contract.SCHEMA,
+        "deployment": name,
+        "namespace": namespace,
+        "model": name,
+        "generation": 1,
+        "revisions": [own],
+    }
     kept = injected.pod["metadata"].get("annotations") or {}
     injected.pod["metadata"]["annotations"] = {**kept, ROUTING: msgspec.json.encode(routing).decode()}
     return injected

@@ -31,7 +31,7 @@ ROUTING_FOLDER: Final = "/etc/coalmine/routing"
 ROUTING_KEY: Final = "routing.json"
 ROUTING_VOLUME: Final = "coalmine-routing"
 NO_TOKEN_VOLUME: Final = "coalmine-no-token"  # noqa: S105 - the name of a volume without one
-_TOKEN_FOLDER: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
+_TOKEN_FOLDER: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - where a token would be, and none is
 
 #: Agreed with the sidecar's admin port.
 DRAIN_PATH: Final = "/drain"
@@ -80,6 +80,11 @@ class Injected(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+def has_sidecar(pod: Mapping[str, Any]) -> bool:
+    before = Part(pod, "", []).part("spec").parts("initContainers")
+    return any(one.values.get("name") == SIDECAR for one in before)
+
+
 def inject(pod: Mapping[str, Any], settings: InjectionSettings, *, identity: Identity, path: str = "") -> Injected:
     """A pod (or a pod's template, which stands at `path`) with the sidecar; one that has it stays as it is.
 
@@ -89,10 +94,10 @@ def inject(pod: Mapping[str, Any], settings: InjectionSettings, *, identity: Ide
 
     Raises Invalid where a sidecar cannot work, or the pod is none.
     """
+    if has_sidecar(pod):
+        return Injected(pod=dict(pod), notes=("has the sidecar already: left as it is",))
     spec = Part(pod, path, []).part("spec")
     containers, before = spec.parts("containers"), spec.parts("initContainers")
-    if any(one.values.get("name") == SIDECAR for one in before):
-        return Injected(pod=dict(pod), notes=("has the sidecar already: left as it is",))
     _check(spec, containers, before, identity)
     index = _model_index(spec, containers, identity)
     grace = spec.whole("terminationGracePeriodSeconds", _GRACE)
