@@ -110,7 +110,7 @@ async def _drain(front: Front, server: asyncio.Server, deadline: float, signals:
     server.close()
     front.drain()
     # Connections end by themselves; a watch on each of them would cost requests what this poll does not.
-    while front.connections and monotonic() < deadline and not signals.second.is_set():  # noqa: ASYNC110
+    while front.connections and monotonic() < deadline and not signals.second.is_set():  # noqa: ASYNC110 - see above
         await asyncio.sleep(POLL)
     if front.connections:
         log.warning("%d connections cut off, %d of them with requests", len(front.connections), front.busy)

@@ -37,7 +37,7 @@ class Relay:
         self.telemetry = telemetry
         self.revision = revision
         # Not for secrets: shares of traffic only must not be foreseeable by habit.
-        self._rng = rng or random.Random()  # noqa: S311
+        self._rng = rng or random.Random()  # noqa: S311 - shares of traffic are no secret
         loop = asyncio.get_running_loop()
         self._sweeper = Sweeper(loop)
         self.outbox = outbox or Outbox(loop)
