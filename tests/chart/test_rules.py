@@ -103,6 +103,17 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "requests that are wrong": alerts(
         "ModelErrorRateHigh", series=[*weights(), requests(V2, 50), requests(V2, 50, "client_error")]
     ),
+    "failures under the threshold among requests that are wrong": alerts(
+        "ModelErrorRateHigh",
+        series=[*weights(), requests(V2, 46), requests(V2, 50, "client_error"), requests(V2, 4, "model_error")],
+    ),
+    "failures that answers handed on do not hide": alerts(
+        "ModelErrorRateHigh", CANARY_IS_BAD,
+        series=[
+            *weights(), requests(V2, 94), requests(V2, 6, "model_error"),
+            grows("coalmine_requests_total", 100, WHERE, V2, role="local", outcome="ok", code="200"),
+        ],
+    ),
     "clients that leave": alerts(
         "ModelErrorRateHigh", series=[*weights(), requests(V2, 50), requests(V2, 50, "cancelled")]
     ),
