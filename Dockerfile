@@ -4,7 +4,7 @@
 #   docker build --target operator -t coalmine-operator .
 #
 # The base has to bring python3 (3.11 or newer) with venv and pip. Both images run as UID 65532, on a read-only root, and
-# need no shell.
+# need no shell. What others wrote and what we wrote are layers of their own: an upgrade of ours moves half a megabyte.
 ARG BASE_IMAGE=python:3.11-slim
 
 
@@ -13,41 +13,47 @@ ARG BASE_IMAGE=python:3.11-slim
 FROM ${BASE_IMAGE} AS builder
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-RUN python3 -m venv /build && python3 -m venv --without-pip /opt/coalmine \
- && mkdir -p operator/coalmine_operator sidecar/coalmine_sidecar \
+RUN python3 -m venv /build && /build/bin/pip install 'hatchling>=1.27' && python3 -m venv --without-pip /opt/coalmine
+RUN mkdir -p operator/coalmine_operator sidecar/coalmine_sidecar \
  && touch README.md operator/coalmine_operator/__init__.py sidecar/coalmine_sidecar/__init__.py
 COPY pyproject.toml ./
-RUN /build/bin/pip --python /opt/coalmine/bin/python3 install .
+RUN /build/bin/pip --python /opt/coalmine/bin/python3 install . \
+ && /build/bin/pip --python /opt/coalmine/bin/python3 uninstall --yes coalmine
 
 
-FROM builder AS sidecar-files
+FROM builder AS sidecar-code
 COPY sidecar sidecar
-RUN /build/bin/pip --python /opt/coalmine/bin/python3 install --no-deps --force-reinstall . \
- && rm -r /opt/coalmine/lib/python3*/site-packages/coalmine_operator /opt/coalmine/bin/coalmine
+RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+ && /build/bin/pip --python /opt/coalmine/bin/python3 install --no-deps --target /code /wheels/*.whl \
+ && rm -r /code/coalmine_operator /code/bin/coalmine
 
 
 FROM builder AS operator-needs
-RUN /build/bin/pip --python /opt/coalmine/bin/python3 install '.[operator]'
+RUN /build/bin/pip --python /opt/coalmine/bin/python3 install '.[operator]' \
+ && /build/bin/pip --python /opt/coalmine/bin/python3 uninstall --yes coalmine
 
 
-FROM operator-needs AS operator-files
+FROM builder AS operator-code
 COPY sidecar sidecar
 COPY operator operator
-RUN /build/bin/pip --python /opt/coalmine/bin/python3 install --no-deps --force-reinstall .
+RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+ && /build/bin/pip --python /opt/coalmine/bin/python3 install --no-deps --target /code /wheels/*.whl
 
 
 FROM ${BASE_IMAGE} AS runtime
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/opt/coalmine/code
 USER 65532:65532
 WORKDIR /
 
 
 FROM runtime AS sidecar
-COPY --from=sidecar-files /opt/coalmine /opt/coalmine
+COPY --from=builder /opt/coalmine /opt/coalmine
+COPY --from=sidecar-code /code /opt/coalmine/code
 EXPOSE 8008 8009 8010
 ENTRYPOINT ["/opt/coalmine/bin/python3", "-m", "coalmine_sidecar"]
 
 
 FROM runtime AS operator
-COPY --from=operator-files /opt/coalmine /opt/coalmine
+COPY --from=operator-needs /opt/coalmine /opt/coalmine
+COPY --from=operator-code /code /opt/coalmine/code
 ENTRYPOINT ["/opt/coalmine/bin/python3", "-m", "coalmine_operator"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from typing import Any
 
 import pytest
+from examples.protocol import INPUT
 from tests.cluster.lab import images
 from tests.cluster.lab.archive import read_config, read_names
 from tests.cluster.lab.cluster import Cluster, NodeCluster
@@ -19,9 +21,10 @@ PYTHON = "/opt/coalmine/bin/python3"
 
 
 def packages(image: Image) -> set[str]:
-    """Names of what can be imported from the image's virtual environment."""
-    below = (name.partition("/site-packages/")[2] for name in read_names(images.archive(image)))
-    return {name.partition("/")[0] for name in below} - {""}
+    """Names of what can be imported in the image, the standard library and the base's own apart."""
+    names = read_names(images.archive(image))
+    tails = (re.sub(r"^opt/coalmine/(lib/python[^/]+/site-packages|code)/", "", name) for name in names)
+    return {tail.partition("/")[0] for name, tail in zip(names, tails, strict=True) if tail != name}
 
 
 @pytest.mark.parametrize("image", ALL, ids=lambda image: image.target)
@@ -53,13 +56,12 @@ def test_the_operator_carries_what_it_imports(node: NodeCluster) -> None:
 
 
 def test_the_operators_code_runs_in_its_image(cluster: Cluster, namespace: str, operator_image: str) -> None:
-    code = "import kopf, kubernetes.aio, cryptography; from coalmine_operator.cli import main; main(['--version'])"
-    once = pod("once", operator_image, command=[PYTHON], args=["-c", code])
+    code = "import kopf, kubernetes.aio, cryptography; from coalmine_operator.cli import main; main()"
+    once = pod("once", operator_image, command=[PYTHON], args=["-c", code, "--version"])
     once["spec"]["restartPolicy"] = "Never"
     cluster.apply(once, namespace)
 
-    cluster.kubectl("wait", "pod/once", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s", "-n", namespace)
-    assert "0.1.0" in cluster.kubectl("logs", "once", "--namespace", namespace)
+    assert "0.1.0" in cluster.output(namespace, "once")
 
 
 def guarded(sidecar: str, model: str) -> list[dict[str, Any]]:
@@ -77,7 +79,8 @@ def guarded(sidecar: str, model: str) -> list[dict[str, Any]]:
         "metadata": {"name": "fraud-routing"},
         "stringData": {"routing.json": json.dumps(routing)},
     }
-    both = pod("fraud", model, env=[{"name": "MODEL_VERSION", "value": "v1"}])
+    loaded = {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 1}
+    both = pod("fraud", model, env=[{"name": "MODEL_VERSION", "value": "v1"}], readinessProbe=loaded)
     flags = {
         "routing": "/etc/coalmine/routing/routing.json",
         "revision": "fraud-1",
@@ -108,12 +111,12 @@ def test_sidecar_and_model_serve_under_restricted_pod_security(
     cluster: Cluster, namespace: str, sidecar_image: str, model_image: str
 ) -> None:
     cluster.apply(guarded(sidecar_image, model_image), namespace)
-    cluster.kubectl("wait", "pod/fraud", "--for=condition=Ready", "--timeout=90s", "--namespace", namespace)
+    cluster.ready(namespace, "fraud", timeout=90)
     address = cluster.get("pod/fraud", "--namespace", namespace)["status"]["podIP"]
 
     with cluster.door(address, 8010) as admin:
         assert urllib.request.urlopen(f"http://127.0.0.1:{admin}/healthz", timeout=5).read() == b"ok\n"
-    rows = {"inputs": [{"name": "input", "shape": [1, 30], "datatype": "FP64", "data": [1.0] * 30}]}
+    rows = {"inputs": [{"name": INPUT, "shape": [1, 30], "datatype": "FP64", "data": [1.0] * 30}]}
     with cluster.door(address, 8008) as ingress:
         request = urllib.request.Request(
             f"http://127.0.0.1:{ingress}/v2/models/fraud/infer",

@@ -24,11 +24,6 @@ def _fetch(url: str) -> str:
     return f"import urllib.request; print(urllib.request.urlopen({url!r}, timeout=5).status)"
 
 
-def _ready(cluster: Cluster, namespace: str, *names: str) -> None:
-    for name in names:
-        cluster.kubectl("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=60s", "--namespace", namespace)
-
-
 def test_is_ready_with_the_version_of_the_module(node: NodeCluster, capsys: pytest.CaptureFixture[str]) -> None:
     [machine] = node.get("nodes")["items"]
 
@@ -58,7 +53,7 @@ def test_services_reach_pods_from_everywhere(cluster: Cluster, namespace: str, s
         ],
         namespace,
     )
-    _ready(cluster, namespace, "server", "other")
+    cluster.ready(namespace, "server", "other")
     address = cluster.get("pod/server", "--namespace", namespace)["status"]["podIP"]
     url = f"http://web.{namespace}.svc.cluster.local/"
 
@@ -82,7 +77,7 @@ def test_a_restricted_namespace_refuses_privileges(cluster: Cluster, namespace: 
 
 def test_survives_its_api_server(node: NodeCluster, namespace: str, sidecar_image: str) -> None:
     node.apply(pod("server", sidecar_image, command=PYTHON, args=HTTP_SERVER), namespace)
-    _ready(node, namespace, "server")
+    node.ready(namespace, "server")
     address = node.get("pod/server", "--namespace", namespace)["status"]["podIP"]
     with node.door(address, 8080) as port:
         with node.without("kube-apiserver"):

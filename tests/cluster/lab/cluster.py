@@ -78,6 +78,28 @@ class Cluster:
                 raise LabError(f"{what}: not within {timeout:g} s{last}")
             time.sleep(every)
 
+    def ready(self, namespace: str, *pods: str, timeout: float = 60) -> None:
+        """Wait until the pods are Ready. Raises LabError with what happened in the namespace instead."""
+        names = [f"pod/{pod}" for pod in pods]
+        try:
+            how = ("--for=condition=Ready", f"--timeout={timeout:g}s", "--namespace", namespace)
+            self.kubectl("wait", *names, *how, timeout=timeout + 10)
+        except LabError as error:
+            raise LabError(f"{error}\n{self.happenings(namespace)}") from None
+
+    def output(self, namespace: str, pod: str, timeout: float = 60) -> str:
+        """What a pod that runs once has written. Raises LabError with that if it failed."""
+
+        def phase() -> str | None:
+            now: str = self.get(f"pod/{pod}", "--namespace", namespace)["status"]["phase"]
+            return now if now in ("Succeeded", "Failed") else None
+
+        ended = self.wait(phase, f"pod {pod} to end", timeout)
+        said = self.kubectl("logs", pod, "--namespace", namespace)
+        if ended == "Failed":
+            raise LabError(f"pod {pod} failed: {said}")
+        return said
+
     def happenings(self, namespace: str) -> str:
         """Pods and the last events of a namespace, for the message of a test that fails."""
         pods = self.kubectl("get", "pods", "--namespace", namespace, "--output", "wide")

@@ -50,7 +50,7 @@ def own_folder() -> Iterator[Layout]:
             sweep()
             layout = Layout(Path(tempfile.mkdtemp(dir=NODES, prefix="node-")))
             fcntl.flock(stack.enter_context(layout.lock.open("w")), fcntl.LOCK_EX)
-        stack.callback(forget, layout)
+        stack.callback(leave, layout)
         for folder in layout.folders():
             folder.mkdir()
         yield layout
@@ -65,8 +65,13 @@ def sweep() -> None:
             forget(layout)
 
 
+def leave(layout: Layout) -> None:
+    with locked("nodes"):  # a sweep that met a half-removed folder would take it for a dead warden's
+        forget(layout)
+
+
 def forget(layout: Layout) -> None:
-    """Remove what is left of a node whose processes are dead; only its logs are kept."""
+    """Remove what is left of a node whose processes are dead; only its logs stay. The caller holds the lock `nodes`."""
     cgroups.remove(layout.cgroup)
     if layout.logs.is_dir():
         shutil.rmtree(LAST_LOGS, ignore_errors=True)
