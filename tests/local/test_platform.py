@@ -254,6 +254,18 @@ async def test_nothing_goes_while_another_manifest_is_bad(world: World, caplog: 
         assert "default/spam: taken out of the manifest: its pods end" in warnings
 
 
+async def test_a_renamed_one_stays_while_the_new_one_has_no_port(world: World) -> None:
+    world.write(manifest())
+    async with world.running():
+        await world.healthy()
+        with socket.create_server(("127.0.0.1", world.port + 10)):
+            world.write(manifest(name="fraude"))
+            await world.until(lambda: world.view().status.phase == "InvalidSpec", "InvalidSpec")
+            assert world.view().status.message.startswith(f"default/fraude: not started: port {world.port + 10} on ")
+        world.write(manifest(name="fraude"), manifest("s1", name="spam"))
+        await world.until(lambda: world.platform.keys() == ["default/fraude", "default/spam"], "the new ones")
+
+
 async def test_a_spec_that_cannot_be_kept_is_told_and_tried_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -247,9 +247,9 @@ class LocalPlatform:
             for deployment in self._deployments.values():
                 deployment.problems = reading.broken
         else:
-            taken, failures = self._admit(reading)
-            failures += self._take(Reading(good=taken, bad=reading.bad))
-        lines = (*reading.problems, *failures)
+            reading, failures = self._admit(reading)
+            failures += self._take(reading)
+        lines = tuple(dict.fromkeys((*reading.problems, *failures)))
         if lines != self._said:
             for line in lines:
                 logger.warning("%s; the last good manifest holds", line)
@@ -258,13 +258,15 @@ class LocalPlatform:
             self._notify(key)
         return not failures
 
-    def _admit(self, reading: Reading) -> tuple[dict[str, Wanted], list[str]]:
+    def _admit(self, reading: Reading) -> tuple[Reading, list[str]]:
         """Make room for deployments that were not there.
 
-        Answers the good manifests without those that can have no place or no port, and why the former cannot.
+        Answers the reading with those that can have no place or no port among the bad ones, so that whatever they
+        are to replace stays; and why the state directory has no place for some.
         """
-        admitted: dict[str, Wanted] = {}
-        failures = []
+        good: dict[str, Wanted] = {}
+        bad = dict(reading.bad)
+        failures: list[str] = []
         for key, wanted in sorted(reading.good.items()):
             known = self._deployments.get(key)
             try:
@@ -273,12 +275,13 @@ class LocalPlatform:
                     self._check_port(deployment)
                     self._deployments[key] = deployment
             except Refused as error:
-                logger.error("%s: not started: %s", key, error)  # noqa: TRY400 - one clear line
+                bad[key] = tuple(f"{key}: not started: {line}" for line in error.lines)
             except OSError as error:
-                failures.append(f"{key}: not started: {_one_line(error)}")
+                bad[key] = (f"{key}: not started: {_one_line(error)}",)
+                failures += bad[key]
             else:
-                admitted[key] = wanted
-        return admitted, failures
+                good[key] = wanted
+        return Reading(good=good, bad=bad), failures
 
     def _stays(self, deployment: LocalDeployment, reading: Reading) -> bool:
         """It keeps its port though the file does not name it."""
