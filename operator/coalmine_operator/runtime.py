@@ -265,6 +265,8 @@ class Runtime:
             self._clock(),
             metadata=desired.metadata,
         )
+        # Shown even if it can't be saved: a full disk is one of the problems there may be.
+        line.desired = desired
         if status != desired.status:
             await self._platform.save(key, status)
         line.desired = replace(desired, status=status)
