@@ -185,7 +185,9 @@ def test_a_version_that_cannot_start_says_why_and_harms_nobody(
     assert "must specify a handler type" in status["message"]
     assert ask(cluster, f"fraud.{fraud.namespace}") == "v1"
 
-    fraud.apply(manifest("fraud", model_image, "v5"))
+    good = manifest("fraud", model_image, "v2")
+    good["spec"]["model"]["version"] = "v5"
+    fraud.apply(good)
     fraud.healthy("v5")
 
 
