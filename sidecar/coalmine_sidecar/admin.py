@@ -10,13 +10,11 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
+from .contract import DRAIN_HEADER, DRAIN_PATH
 from .observe.resources import ResourceReader
 from .telemetry import Telemetry
 from .telemetry.exposition import expose
 from .telemetry.snapshot import take_snapshot
-
-#: Shown by kubelet, which has it from the pod's manifest. The port is open to the cluster, and a drain takes a pod out.
-DRAIN_KEY = "Coalmine-Drain-Key"
 
 
 def make_app(
@@ -68,20 +66,23 @@ def make_app(
     ):
         app.router.add_get(path, handler)
     if drain is not None:
-        app.router.add_get("/drain", _guarded(drain, drain_key), allow_head=False)
+        app.router.add_get(DRAIN_PATH, _guarded(drain, drain_key), allow_head=False)
     return app
 
 
 def _guarded(drain: Callable[[], Awaitable[int]], key: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """A GET that changes something: kubelet's hooks know no other method."""
+    """A GET that changes something: kubelet's hooks know no other method.
+
+    The port is open to the cluster and a drain takes a pod out; kubelet has the key from the pod's manifest.
+    """
     if not key:
         raise ValueError("an empty key guards nothing")
     expected = key.encode()
 
     async def handler(request: web.Request) -> web.Response:
-        given = request.headers.get(DRAIN_KEY, "").encode("utf-8", "surrogateescape")
+        given = request.headers.get(DRAIN_HEADER, "").encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(given, expected):
-            return web.Response(status=403, text=f"{DRAIN_KEY} is not this pod's\n")
+            return web.Response(status=403, text=f"{DRAIN_HEADER} is not this pod's\n")
         left = await drain()
         return web.Response(text=f"drained, {left} connections left\n")
 

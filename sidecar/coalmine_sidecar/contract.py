@@ -16,6 +16,11 @@ from msgspec import Meta, Struct
 
 SCHEMA: Final = 1
 
+#: `GET` on the admin port, asked by kubelet before it ends a model, with the sidecar's key in the header: answered when
+#: nothing is under way any more.
+DRAIN_PATH: Final = "/drain"
+DRAIN_HEADER: Final = "Coalmine-Drain-Key"
+
 #: Outcome of a request or an attempt; the order is the index into every array of counters.
 OUTCOMES = ("ok", "client_error", "model_error", "timeout", "rejected", "cancelled")
 #: Why a request went to the revision it went to. Only `weight` and `affinity` are drawn at random (or as good as),

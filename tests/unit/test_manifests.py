@@ -252,6 +252,12 @@ def test_templates_that_take_no_sidecar_are_named_by_their_path() -> None:
     assert problems(METADATA, SPEC, SETTINGS) == ()
 
 
+def test_a_template_copied_from_a_live_pod_is_refused() -> None:
+    live = named(rendered())["Deployment", STABLE.name]["spec"]["template"]
+    (problem,) = problems(METADATA, decode(changed("spec.template", live)).spec, SETTINGS)
+    assert str(problem).startswith("spec.template.spec.initContainers: has coalmine-sidecar already")
+
+
 @pytest.mark.parametrize(
     ("protocol", "probe"),
     [

@@ -13,6 +13,8 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from coalmine_sidecar.contract import DRAIN_HEADER, DRAIN_PATH
+
 from ..api.problems import Invalid, show
 from ..api.template import model_container
 from .container import PORT
@@ -33,10 +35,6 @@ ROUTING_VOLUME: Final = "coalmine-routing"
 NO_TOKEN_VOLUME: Final = "coalmine-no-token"  # noqa: S105 - the name of a volume without one
 _TOKEN_FOLDER: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - where a token would be, and none is
 
-#: Agreed with the sidecar's admin port.
-DRAIN_PATH: Final = "/drain"
-DRAIN_HEADER: Final = "Coalmine-Drain-Key"
-
 #: The image's user.
 UID: Final = 65532
 #: Kubernetes' default, in seconds, and the share of it that requests get to finish; the rest is the model's own.
@@ -44,6 +42,8 @@ _GRACE: Final = 30
 _SHARE: Final = (2, 3)
 #: Seconds under which that is worth a word.
 _SHORT: Final = 5
+
+_TAKEN: Final = f"is the sidecar's: ports {INGRESS_PORT} to {ADMIN_PORT} have to be free"
 
 
 class InjectionSettings(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -139,9 +139,6 @@ def _check(spec: Part, containers: list[Part], before: list[Part], identity: Ide
     for volume in spec.parts("volumes"):
         if volume.values.get("name") in (ROUTING_VOLUME, NO_TOKEN_VOLUME):
             volume.refuse("name", f"{show(volume.values['name'])} is the sidecar's: take another name")
-
-
-_TAKEN: Final = f"is the sidecar's: ports {INGRESS_PORT} to {ADMIN_PORT} have to be free"
 
 
 def _model_index(spec: Part, containers: list[Part], identity: Identity) -> int:

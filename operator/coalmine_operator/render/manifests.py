@@ -24,7 +24,17 @@ from ..api.problems import Invalid, Problem
 from ..api.spec import API_VERSION, KIND, Metadata, Model, ModelDeploymentSpec
 from ..engine.model import Plan, RevisionRecord
 from . import labels, patch
-from .injection import INGRESS_PORT, LOCAL_PORT, ROUTING_KEY, Identity, Injected, InjectionSettings, inject
+from .injection import (
+    INGRESS_PORT,
+    LOCAL_PORT,
+    ROUTING_KEY,
+    SIDECAR,
+    Identity,
+    Injected,
+    InjectionSettings,
+    has_sidecar,
+    inject,
+)
 
 #: The port of the public Service.
 PUBLIC_PORT: Final = 80
@@ -65,6 +75,9 @@ def problems(metadata: Metadata, spec: ModelDeploymentSpec, settings: InjectionS
         templates["spec.fallback.template"] = spec.fallback.template
     found: list[Problem] = []
     for path, template in templates.items():
+        if has_sidecar(template):
+            # Copied from a live pod: it would speak for another revision.
+            found.append(Problem(f"{path}.spec.initContainers", f"has {SIDECAR} already: leave it out, it is put in"))
         try:
             inject(template, settings, identity=_identity(metadata.uid, metadata.name, "", spec.model), path=path)
         except Invalid as error:
