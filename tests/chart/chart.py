@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,11 +23,6 @@ SETS: dict[str, Path | None] = {
     "default": None,
     "high-availability": CHART / "values-high-availability.yaml",
     "minimal": CHART / "values-minimal.yaml",
-}
-#: Everything that can be switched on.
-EVERYTHING: Values = {
-    name: {"enabled": True}
-    for name in ("podMonitor", "serviceMonitor", "prometheusRule", "rulesConfigMap", "dashboard", "networkPolicy")
 }
 
 
@@ -88,14 +82,3 @@ def pod_templates(objects: list[Object]) -> Iterator[tuple[str, Object]]:
     """Name and `spec.template` of everything that makes pods."""
     for one in of_kind(objects, "Deployment", "StatefulSet", "DaemonSet", "Job"):
         yield one["metadata"]["name"], one["spec"]["template"]
-
-
-def documents(text: str) -> dict[str, str]:
-    """Documents of a rendered chart by `path of the template/number`, as helm printed them."""
-    found: dict[str, str] = {}
-    for document in re.split(r"^---$", text, flags=re.MULTILINE):
-        source = re.search(r"^# Source: coalmine/templates/(.+)$", document, re.MULTILINE)
-        if source:
-            number = sum(name.startswith(source[1]) for name in found)
-            found[f"{source[1]}/{number}"] = document.strip()
-    return found
