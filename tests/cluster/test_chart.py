@@ -22,6 +22,7 @@ pytestmark = pytest.mark.timeout(300, func_only=True)
 
 CHART = "helm/coalmine"
 RELEASE = "coalmine"
+RETRY = "coalmine.dev/retry"
 
 
 class Install:
@@ -100,9 +101,23 @@ def uids(fraud: Watched) -> set[str]:
     return {one["metadata"]["uid"] for one in pods["items"]}
 
 
-def test_the_operator_has_every_right_it_needs(install: Install, fraud: Watched) -> None:
-    assert uids(fraud)
-    assert "forbidden" not in install.log("operator").lower()
+def test_the_operator_has_every_right_it_needs(install: Install, fraud: Watched, model_image: str) -> None:
+    """Over a rollout, an order and a version that does not start: what is not allowed is told in its log."""
+    fraud.apply(manifest("fraud", model_image, "v2"))
+    fraud.healthy("v2")
+    broken = manifest("fraud", model_image, "broken", progressDeadlineSeconds=20)
+    broken["spec"]["template"]["spec"]["containers"][0]["command"] = ["python3", "-c", "raise SystemExit('no weights')"]
+    fraud.apply(broken)
+    # With the last lines of its log.
+    fraud.until("it is rolled back", lambda status: "no weights" in status.get("lastRollback", {}).get("message", ""))
+    fraud.kubectl("annotate", "md/fraud", f"{RETRY}=")
+    fraud.until("the order is obeyed", lambda status: status["phase"] == "Progressing")
+    install.cluster.wait(lambda: RETRY not in fraud.read()["metadata"].get("annotations", {}), "it is taken away")
+    events = fraud.get("events", "--field-selector=involvedObject.kind=ModelDeployment")["items"]
+    assert "RolledBack" in {event["reason"] for event in events}
+    log = install.log("operator")
+    assert "serving" in log
+    assert "forbidden" not in log.lower()
 
 
 def injected(install: Install, image: str, **labels: str) -> list[str]:
