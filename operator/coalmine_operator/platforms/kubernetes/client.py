@@ -6,6 +6,7 @@ convert every object twice, and server-side apply takes exactly what is written.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -61,6 +62,8 @@ class Client:
 
     def __init__(self, api: ApiClient) -> None:
         self._api: Any = api  # it says that it is typed, but half of it is not
+        # Not left to the connection pool: a call's time runs from its turn, however many wait for theirs.
+        self._turns = asyncio.Semaphore(MAX_CALLS)
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None = None) -> Client:
@@ -161,8 +164,9 @@ class Client:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            answer = await self._api.call_api(*request, _request_timeout=aiohttp.ClientTimeout(total=TIMEOUT))
-            data: bytes = await answer.read()
+            async with self._turns:
+                answer = await self._api.call_api(*request, _request_timeout=aiohttp.ClientTimeout(total=TIMEOUT))
+                data: bytes = await answer.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ApiError(0, f"API server: {_line(str(error)) or type(error).__name__}") from error
         if answer.status >= HTTPStatus.BAD_REQUEST:
