@@ -55,7 +55,7 @@ test-cluster: $(VENV)/.dev ## the tests on a real Kubernetes node alone, or on t
 tools: ## Debian packages that some tests and the benchmark use (root); without them these are skipped
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light haproxy wrk prometheus prometheus-alertmanager \
-		buildah ca-certificates conntrack containerd containernetworking-plugins debootstrap iproute2 iptables runc
+		buildah conntrack containerd containernetworking-plugins debootstrap iproute2 iptables runc
 
 .PHONY: clean
 clean: ## the environment and what runs left behind

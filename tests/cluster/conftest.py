@@ -1,10 +1,11 @@
 """A real cluster for the tests in this folder.
 
 COALMINE_CLUSTER says which: `own` (a node that is started for the test run), `kubeconfig` (the cluster that
-COALMINE_KUBECONFIG names; the images `coalmine-*:dev` must be on its nodes, and COALMINE_CLUSTER_NET holds a command
-that runs its arguments in the pods' network, such as `nsenter --target PID --net` of a kind node) or `none`. Unset, it is `kubeconfig` where
-COALMINE_KUBECONFIG is set and else `own` where this machine can run a node. Where there is no cluster the tests are
-skipped, with the reason; with CI=true they fail.
+COALMINE_KUBECONFIG names) or `none`. Unset, it is `kubeconfig` where COALMINE_KUBECONFIG is set and else `own` where
+this machine can run a node. Where there is no cluster the tests are skipped, with the reason; with CI=true they fail.
+
+A cluster of the user's must have the images `coalmine-*:dev` on its nodes; COALMINE_CLUSTER_NET is a command that runs
+its arguments in the pods' network, such as `nsenter --target PID --net` of a kind node.
 """
 
 from __future__ import annotations

@@ -167,6 +167,12 @@ class NodeCluster(Cluster):
         self.seconds_to_ready = seconds
         self.warden = warden
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What kubectl and helm remember of the node goes with it."""
+        places = ("KUBECACHEDIR", "HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")
+        return super().environment | {place: f"{self.layout.data}/{place.lower()}" for place in places}
+
     def load(self, archive: Path) -> None:
         import_image(self.layout, archive)
 

@@ -16,6 +16,8 @@ _UNREAD = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info
 #: The machine's certificate authorities: pip, inside the build, trusts whom the machine trusts.
 _CERTIFICATES = "/etc/ssl/certs"
 _STORE = CACHE / "buildah"
+#: More images and layers than this in the store are too many: all go, and what is needed is built again.
+_STORED = 200
 _NICE = ("nice", "-n", "10")
 
 
@@ -43,27 +45,28 @@ def archive(image: Image) -> Path:
     folders = [path for path in image.sources if path.is_dir()]
     files = [path for path in image.sources if path.is_file()]
     inputs = [*files, *files_below(*folders), image.dockerfile, PROJECT / ".dockerignore"]
-    base = base_image()
-    kind = f"image-{image.target}"
-    return made_once(kind, fingerprint(inputs, base), lambda folder: _build(image, base, folder)) / "image.tar"
+    key = fingerprint(inputs, _base_key())
+    return made_once(f"image-{image.target}", key, lambda folder: _build(image, folder)) / "image.tar"
 
 
-def base_image() -> str:
-    """The name, in the store of buildah, of a Debian with Python; installed from packages where it is missing."""
-    release = _release()
-    key = fingerprint([], release, *BASE_PACKAGES, *_UNREAD)
-    tree = made_once("base", key, lambda folder: _bootstrap(release, folder / "tree")) / "tree"
+def _base_image() -> str:
+    """The name, in the store, of a Debian with Python; installed from packages where it is missing."""
+    key = _base_key()
+    tree = made_once("base", key, lambda folder: _bootstrap(folder / "tree")) / "tree"
     name = f"localhost/coalmine-base:{key}"
-    with locked("buildah"):
-        if not _buildah("images", "--quiet", "--filter", f"reference={name}"):
-            container = _buildah("from", "scratch")
-            try:
-                _buildah("add", "--quiet", container, str(tree), "/")
-                _buildah("config", "--cmd", "[]", "--env", "LANG=C.UTF-8", container)
-                _buildah("commit", "--quiet", container, name)
-            finally:
-                _buildah("rm", container)
+    if not _buildah("images", "--quiet", "--filter", f"reference={name}"):
+        container = _buildah("from", "scratch")
+        try:
+            _buildah("add", "--quiet", container, str(tree), "/")
+            _buildah("config", "--cmd", "[]", "--env", "LANG=C.UTF-8", container)
+            _buildah("commit", "--quiet", container, name)
+        finally:
+            _buildah("rm", container)
     return name
+
+
+def _base_key() -> str:
+    return fingerprint([], _release(), *BASE_PACKAGES, *_UNREAD)
 
 
 def _release() -> str:
@@ -81,7 +84,8 @@ def _mirror() -> str:
     return places[0]
 
 
-def _bootstrap(release: str, tree: Path) -> None:
+def _bootstrap(tree: Path) -> None:
+    release = _release()
     print(f"making a base image of Debian {release} (once, about a minute)", flush=True)
     packages = ",".join(BASE_PACKAGES)
     run(*_NICE, "debootstrap", "--variant=minbase", f"--include={packages}", release, tree, _mirror(), timeout=1200)
@@ -89,10 +93,13 @@ def _bootstrap(release: str, tree: Path) -> None:
         shutil.rmtree(tree / folder, ignore_errors=True)
 
 
-def _build(image: Image, base: str, folder: Path) -> None:
+def _build(image: Image, folder: Path) -> None:
     print(f"building {image.name}", flush=True)
     local = f"localhost/{image.name}"
     with locked("buildah"):
+        if len(_buildah("images", "--all", "--quiet").split()) > _STORED:
+            _buildah("rmi", "--all", "--force")
+        base = _base_image()
         _buildah(
             *("bud", "--isolation", "chroot", "--layers", "--quiet", "--pull-never"),
             *("--build-arg", f"BASE_IMAGE={base}", "--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro"),
