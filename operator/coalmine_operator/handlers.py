@@ -23,7 +23,7 @@ Saw = Callable[[Kind, str | None, Any], None]
 #: Seconds without a word, bookmarks included, after which a watch is begun anew.
 INACTIVITY: Final = 70.0
 #: Objects of one page of the first list.
-CHUNK: Final = 500
+CHUNK: Final = 50
 #: Seconds kopf waits for its own tasks at the end.
 EXIT: Final = 10.0
 

@@ -26,7 +26,7 @@ TIMEOUT: Final = 20.0
 #: Calls under way at once.
 MAX_CALLS: Final = 32
 #: Objects of one page of a list.
-PAGE: Final = 500
+PAGE: Final = 50
 
 _PATCHES: Final = {
     "apply": "application/apply-patch+yaml",
