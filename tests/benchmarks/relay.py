@@ -4,6 +4,9 @@ One core for the proxy under test, the other one for its upstream (nginx answeri
 load (wrk). The proxies take turns in short rounds; each figure is the median of its rounds. The sidecar records
 every prediction, and the run fails if it skipped any. What a noisy machine does to the figures it does to all.
 
+A core that has nothing to do is put to sleep, a virtual one by its hypervisor, and waking it can take longer than any
+proxy: processes of idle priority keep both awake, for all proxies alike. They run only when nobody else would.
+
 `BENCH_JSON=FILE` writes the figures to a file; BENCH_SECONDS and BENCH_ROUNDS (3 and 5) make the run longer.
 """
 
@@ -121,6 +124,8 @@ def main() -> int:
         return 0
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coalmine-bench-")))
+        for core in cores[:2]:
+            stack.enter_context(_awake(core))
         proxies = _start(stack, folder, proxy_core=cores[0], other_core=cores[1])
         (folder / "post.lua").write_text(LUA.format(body=REQUEST.decode()))
         rounds: dict[tuple[str, int], list[Figures]] = {}
@@ -137,6 +142,18 @@ def main() -> int:
     if target := os.environ.get("BENCH_JSON"):
         Path(target).write_text(json.dumps({"cases": [asdict(f) for f in cases], "ratios": ratios}, indent=1) + "\n")
     return 0 if recorded == 1.0 else 1
+
+
+@contextmanager
+def _awake(core: int) -> Iterator[None]:
+    """Keep a core from sleeping."""
+    pin = f"os.sched_setaffinity(0, {{{core}}}); os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))"
+    process = subprocess.Popen([sys.executable, "-c", f"import os; {pin}\nwhile os.getppid() == {os.getpid()}: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _tool(name: str) -> str | None:
