@@ -125,7 +125,7 @@ def test_killed_in_the_middle_of_a_rollout_it_goes_on(
     fraud.healthy("v1")
     fraud.apply(manifest("fraud", model_image, "v2"))
     for phase in ("Progressing", "Promoting"):
-        fraud.until(phase, lambda s, phase=phase: s["phase"] in (phase, "Healthy"))  # type: ignore[misc]
+        fraud.until(phase, lambda s, phase=phase: s["phase"] in (phase, "Healthy"))
         operator.kill()
         assert ask(cluster, f"fraud.{fraud.namespace}") in ("v1", "v2")
         operator.start()

@@ -42,7 +42,7 @@ class RolloutMachine(RuleBasedStateMachine):
     @rule(verb=st.sampled_from(("promote", "rollback", "pause", "resume", "retry")))
     def give_an_order(self, verb: str) -> None:
         self.orders += 1
-        self.world.orders.append(Order(id=str(self.orders), verb=verb))  # type: ignore[arg-type]
+        self.world.orders.append(Order(id=str(self.orders), verb=verb))
 
     @rule(firing=st.booleans(), version=st.sampled_from(("", *VERSIONS)))
     def hear_of_an_alert(self, firing: bool, version: str) -> None:

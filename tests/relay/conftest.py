@@ -35,7 +35,7 @@ async def start_pod() -> AsyncIterator[Callable[..., Pod]]:
     pods: list[Pod] = []
 
     async def start(*args: object, **kwargs: object) -> Pod:
-        pod = Pod(*args, **kwargs)  # type: ignore[arg-type]
+        pod = Pod(*args, **kwargs)
         await pod.start()
         pods.append(pod)
         return pod

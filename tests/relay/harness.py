@@ -310,7 +310,7 @@ class Pod:
             await client.close()
 
     def series(self, name: str = "a", role: str = "ingress") -> Series:
-        return self.telemetry.series(name, role)  # type: ignore[arg-type]
+        return self.telemetry.series(name, role)
 
     def outcomes(self, name: str = "a", role: str = "ingress") -> dict[str, int]:
         return self.series(name, role).outcomes()

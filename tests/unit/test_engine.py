@@ -12,7 +12,7 @@ from coalmine_operator.engine import Order
 
 
 def order(verb: str, revision: str = "") -> Order:
-    return Order(id=f"order-{verb}", verb=verb, revision=revision, actor="ada@laptop")  # type: ignore[arg-type]
+    return Order(id=f"order-{verb}", verb=verb, revision=revision, actor="ada@laptop")
 
 
 def with_steps(*steps: Step, **changes: object) -> World:
@@ -155,7 +155,7 @@ def test_an_alert_that_begins_to_fire_rolls_back(phase: str) -> None:
     world = World()
     world.settle(5)
     edit(world, "v2")
-    while world.status.phase != phase or (phase == "Progressing" and not world.status.rollout.weight):  # type: ignore[union-attr]
+    while world.status.phase != phase or (phase == "Progressing" and not world.status.rollout.weight):
         world.settle(1)
     world.alert_events.append(alert(at=world.now))
     before = world.now
@@ -248,7 +248,7 @@ def test_a_canary_that_is_never_ready_fails_on_its_deadline_with_its_log() -> No
     assert world.status.last_rollback is not None
     assert world.status.last_rollback.reason == "ProgressDeadlineExceeded"
     assert "no such file" in world.status.last_rollback.message
-    assert not any(route.weight for route in world.plan.routing.routes if route.track != "stable")  # type: ignore[union-attr]
+    assert not any(route.weight for route in world.plan.routing.routes if route.track != "stable")
 
 
 def test_a_first_revision_that_is_never_ready_says_why_and_goes_on_trying() -> None:

@@ -45,7 +45,7 @@ def looked(turn: Turn, rollout: Rollout) -> Looked | None:
 
 
 def _verdicts(turn: Turn, rollout: Rollout) -> None:
-    if rollout.promoted_at or not rollout.previous:
+    if not turn.canary:
         return
     verdicts = judge(turn.spec.analysis, looked(turn, rollout), rollout.banked)
     if verdicts != turn.status.verdicts:
@@ -83,7 +83,7 @@ def _deadline(turn: Turn, rollout: Rollout) -> None:
 def turn_epoch(turn: Turn, canary_weight: int) -> None:
     """Begin a new epoch where shares or conditions change, and bank the evidence of the one that ends."""
     rollout = turn.rollout
-    if rollout is None or rollout.promoted_at or not rollout.previous:
+    if rollout is None or not turn.canary:
         return
     due = 0.0
     if rollout.ready_at:

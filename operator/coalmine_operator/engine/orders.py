@@ -63,7 +63,7 @@ def _rollback(turn: Turn, order: Order) -> str:
 
 def _pause(turn: Turn, order: Order) -> str:
     rollout = turn.rollout
-    if rollout is None or rollout.promoted_at or not rollout.previous:
+    if rollout is None or not turn.canary:
         return "no rollout is under way"
     if rollout.held:
         return "it is paused already"
@@ -74,7 +74,7 @@ def _pause(turn: Turn, order: Order) -> str:
 
 def _resume(turn: Turn, order: Order) -> str:
     rollout = turn.rollout
-    if rollout is None or rollout.promoted_at or not rollout.previous:
+    if rollout is None or not turn.canary:
         return "no rollout is under way"
     if turn.spec.paused:
         return "spec.paused is true: set it to false"

@@ -112,7 +112,7 @@ def route_plan(turn: Turn, shares: dict[str, int], roles: dict[str, int], kept: 
     if not shares:
         return None
     rollout = turn.rollout
-    canary = rollout.revision if rollout and rollout.previous and not rollout.promoted_at else ""
+    canary = turn.canary
     routes = []
     track: Track
     for name in dict.fromkeys([*roles, *shares, *kept]):

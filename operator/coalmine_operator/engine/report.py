@@ -119,7 +119,6 @@ def report(turn: Turn, plan: Plan) -> None:
     phase, message = _phase(turn)
     rollout = turn.rollout
     steps = turn.spec.strategy.canary.steps
-    on_its_way = rollout is not None and rollout.previous and not rollout.promoted_at
     turn.update(phase=phase, message=message)
     before = {condition.type: condition for condition in turn.status.conditions}
     conditions = []
@@ -142,8 +141,8 @@ def report(turn: Turn, plan: Plan) -> None:
         observed_generation=turn.metadata.generation,
         conditions=tuple(conditions),
         stable=_track(turn, plan, rollout.revision if rollout and not rollout.previous else turn.stable),
-        canary=_track(turn, plan, rollout.revision) if rollout and on_its_way else None,
+        canary=_track(turn, plan, turn.canary),
         fallback=_track(turn, plan, turn.fallback),
-        step=f"{min(rollout.step, len(steps))}/{len(steps)}" if on_its_way and rollout else "",
+        step=f"{min(rollout.step, len(steps))}/{len(steps)}" if rollout and turn.canary else "",
         replicas=turn.ready(turn.stable),
     )

@@ -85,6 +85,12 @@ class Turn:
         return self.status.stable.revision if self.status.stable else ""
 
     @property
+    def canary(self) -> str:
+        """The revision that is being tried beside stable, or empty."""
+        rollout = self.rollout
+        return rollout.revision if rollout and rollout.previous and not rollout.promoted_at else ""
+
+    @property
     def fallback(self) -> str:
         """The revision that stands by for stable, or empty."""
         if self.own_fallback is not None:
@@ -139,6 +145,7 @@ class Turn:
         reason: str,
         message: str,
         *,
+        verdicts: tuple[Verdict, ...],
         alert: AlertStatus | None = None,
         actor: str = "",
     ) -> None:
@@ -153,7 +160,7 @@ class Turn:
             result=result,
             reason=reason,
             message=message,
-            verdicts=self.status.verdicts,
+            verdicts=verdicts,
             alert=alert,
             actor=actor,
         )
@@ -162,7 +169,7 @@ class Turn:
     def withdraw(self, rollout: Rollout, message: str) -> None:
         """The spec asks for something else: the rollout ends without a judgement."""
         if not rollout.promoted_at:
-            self._close(rollout, "Withdrawn", reasons.WITHDRAWN, message)
+            self._close(rollout, "Withdrawn", reasons.WITHDRAWN, message, verdicts=self.status.verdicts)
             version = self.version(rollout.revision)
             self.tell("RolloutWithdrawn", f"rollout {rollout.id}: {version} withdrawn: {message}")
         self.update(rollout=None, stable=self.status.stable if rollout.previous else None)
@@ -174,7 +181,7 @@ class Turn:
             reason = reasons.FIRST_REVISION
         else:
             reason = reasons.PROMOTED_BY_ORDER if rollout.full else reasons.PROMOTED_BY_STEPS
-        self._close(rollout, "Promoted", reason, f"{version} is stable")
+        self._close(rollout, "Promoted", reason, f"{version} is stable", verdicts=self.status.verdicts)
         self.tell("Promoted", f"rollout {rollout.id}: {version} is stable")
         bakes = rollout.previous and self.spec.auto_rollback is not None and self.spec.auto_rollback.bake_time > 0
         self.update(
@@ -194,7 +201,8 @@ class Turn:
         actor: str = "",
     ) -> None:
         """Take the rollout's revision out: traffic back to where it came from, and quarantine."""
-        self._close(rollout, "RolledBack", reason, message, alert=alert, actor=actor)
+        verdicts = self.status.verdicts
+        self._close(rollout, "RolledBack", reason, message, verdicts=verdicts, alert=alert, actor=actor)
         self._retreat(rollout.revision, rollout.previous, reason, message, evidence, alert, bool(rollout.promoted_at))
         if rollout.promoted_at:
             self.update(previous=rollout.before)
@@ -204,20 +212,10 @@ class Turn:
         """An order to go back from a stable revision whose rollout is long over."""
         source, target = self.stable, self.status.previous
         promotions = [e.id for e in self.status.history if e.revision == source and e.result == "Promoted"]
-        entry = HistoryEntry(
-            id=promotions[-1] if promotions else self.status.rollouts,
-            revision=source,
-            version=self.version(source),
-            previous=target,
-            previous_version=self.version(target),
-            started_at=self.now,
-            ended_at=self.now,
-            result="RolledBack",
-            reason=reasons.ROLLED_BACK_BY_ORDER,
-            message=message,
-            actor=actor,
-        )
-        self.update(history=(*self.status.history, entry)[-MAX_HISTORY:], previous="")
+        number = promotions[-1] if promotions else self.status.rollouts
+        undone = Rollout(id=number, revision=source, previous=target, started_at=self.now)
+        self._close(undone, "RolledBack", reasons.ROLLED_BACK_BY_ORDER, message, verdicts=(), actor=actor)
+        self.update(previous="")
         self._retreat(source, target, reasons.ROLLED_BACK_BY_ORDER, message, (), None, promoted=True)
 
     def _retreat(
