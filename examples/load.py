@@ -87,6 +87,7 @@ class Load:
     """Sends until `stop()`.
 
     `url`: the infer endpoint. `rows` [n, features] and their `labels` [n] are sent over and over, each time reordered.
+    `fresh`: a new connection for each request.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Load:
         timeout: float = 5.0,
         in_flight: int = 256,
         label_delay: float = 2.0,
+        fresh: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.url = url
@@ -113,6 +115,7 @@ class Load:
         self._order: list[int] = []
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._bound = in_flight
+        self._fresh = fresh
         self._clock = clock
         self._stop = asyncio.Event()
 
@@ -127,7 +130,8 @@ class Load:
         """Send until stopped; then wait for the answers still on their way."""
         start, sent = time.monotonic(), 0
         running: set[asyncio.Task[None]] = set()
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=self._timeout) as session:
+        connector = aiohttp.TCPConnector(limit=0, force_close=self._fresh)
+        async with aiohttp.ClientSession(connector=connector, timeout=self._timeout) as session:
             while not self._stop.is_set() and len(self.records) < MAX_RECORDS:
                 await asyncio.sleep(max(0.0, start + sent / self.rate - time.monotonic()))
                 sent += 1
