@@ -1,0 +1,86 @@
+"""The chart installed on a cluster as a user installs it: a release with its own rights, and what can be asked of it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from tests.cluster.lab.cluster import Cluster
+from tests.cluster.lab.run import LabError
+
+CHART = "helm/coalmine"
+RELEASE = "coalmine"
+
+
+class Install:
+    """A release in a namespace of its own, for models in another one. Both take `restricted` pods only."""
+
+    def __init__(self, cluster: Cluster, operator_image: str, sidecar_image: str, **values: Any) -> None:
+        self.cluster = cluster
+        self.own, self.models = (f"{what}-{secrets.token_hex(4)}" for what in ("coalmine", "models"))
+        self._values: dict[str, Any] = {
+            "watchNamespaces": [self.models],
+            "image": _image(operator_image),
+            "sidecar": {"image": _image(sidecar_image), "resources": {"requests": {"cpu": "5m"}}},
+            "operator": {"resources": {"requests": {"cpu": "5m"}}},
+            "webhook": {"resources": {"requests": {"cpu": "5m"}}},
+            **values,
+        }
+
+    def helm(self, verb: str, **values: Any) -> None:
+        """Waits until everything is ready. The definitions may be somebody else's, of another test."""
+        try:
+            self.cluster.helm(
+                *(verb, RELEASE, CHART, "--namespace", self.own, "--wait", "--timeout", "150s", "--take-ownership"),
+                *("--force-conflicts", "--values", "-"),
+                input=json.dumps({**self._values, **values}),
+                timeout=170,
+            )
+        except LabError as error:
+            raise LabError(f"{error}\n{self.cluster.happenings(self.own)}\n{self.log('operator')}") from error
+
+    def log(self, component: str) -> str:
+        return self.cluster.kubectl("logs", f"deployment/{RELEASE}-{component}", "--namespace", self.own)
+
+    def get(self, kind: str, name: str) -> Any:
+        return self.cluster.get(kind, name, "--namespace", self.own)
+
+    def bundles(self) -> list[str]:
+        """What the API server trusts, of each webhook."""
+        return [
+            hook["clientConfig"].get("caBundle", "")
+            for kind in ("mutating", "validating")
+            for hook in self.get(f"{kind}webhookconfiguration", f"{RELEASE}-webhook.{self.own}")["webhooks"]
+        ]
+
+    def alerts_token(self) -> str:
+        return base64.b64decode(self.get("secret", f"{RELEASE}-alerts")["data"]["token"]).decode()
+
+    def ask(self, path: str, *words: str) -> str:
+        url = f"http://{RELEASE}-operator.{self.own}.svc.cluster.local{path}"
+        status = ("--silent", "--show-error", "--max-time", "10", "--write-out", "\n%{http_code}")
+        return self.cluster.run_in_net(["curl", *status, *words, url])
+
+
+def _image(name: str) -> dict[str, str]:
+    repository, _, tag = name.rpartition(":")
+    return {"repository": repository, "tag": tag}
+
+
+@contextlib.contextmanager
+def installed(cluster: Cluster, operator_image: str, sidecar_image: str, **values: Any) -> Iterator[Install]:
+    """`helm install` with both namespaces made before, and all of it taken away. `values` are kept for upgrades."""
+    release = Install(cluster, operator_image, sidecar_image, **values)
+    for name in (release.own, release.models):
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    try:
+        release.helm("install")
+        yield release
+    finally:
+        cluster.helm("uninstall", RELEASE, "--namespace", release.own, "--ignore-not-found")
+        cluster.kubectl("delete", "namespace", release.own, release.models, "--wait=false")
