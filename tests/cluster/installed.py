@@ -1,4 +1,4 @@
-"""The chart installed on a cluster as a user installs it: a release with its own rights, and what can be asked of it."""
+"""The chart on a cluster, installed as a user does it: a release with its own rights, and what can be asked of it."""
 
 from __future__ import annotations
 
