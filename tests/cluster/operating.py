@@ -22,9 +22,9 @@ CHILDREN = "deployments,services,secrets,controllerrevisions,poddisruptionbudget
 
 
 class Operator:
-    """`python -m coalmine_operator operator` in the pods' network, for some namespaces."""
+    """`python -m coalmine_operator operator` in the pods' network, for some namespaces; `flags` win over these."""
 
-    def __init__(self, cluster: Cluster, namespaces: Sequence[str], sidecar_image: str, log: Path) -> None:
+    def __init__(self, cluster: Cluster, namespaces: Sequence[str], sidecar_image: str, log: Path, *flags: str) -> None:
         kubeconfig = cluster.layout.inner_kubeconfig("admin") if isinstance(cluster, NodeCluster) else cluster.api
         self._argv = [
             sys.executable, "-m", "coalmine_operator", "operator",
@@ -34,6 +34,7 @@ class Operator:
             "--sidecar-cpu-request=5m",
             "--listen=127.0.0.1:0",
             "--log-level=debug",
+            *flags,
         ]  # fmt: skip
         self._cluster = cluster
         self._log = log
@@ -121,7 +122,9 @@ class Watched:
         return json.loads(self.kubectl("get", *words, "--output=json"))
 
     def read(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.get(f"md/{self.name}")
+        """The whole object, quickly."""
+        path = f"/apis/coalmine.dev/v1alpha1/namespaces/{self.namespace}/modeldeployments/{self.name}"
+        found: dict[str, Any] = self.cluster.read(path)
         return found
 
     @property
@@ -155,7 +158,8 @@ class Watched:
         return {f"{item['kind']}/{item['metadata']['name']}": item for item in items}
 
     def pods(self) -> dict[str, dict[str, Any]]:
-        items = self.get("pods", "--selector", f"coalmine.dev/modeldeployment={self.name}")["items"]
+        selector = f"labelSelector=coalmine.dev%2Fmodeldeployment%3D{self.name}"
+        items = self.cluster.read(f"/api/v1/namespaces/{self.namespace}/pods?{selector}")["items"]
         return {item["metadata"]["name"]: item for item in items if "deletionTimestamp" not in item["metadata"]}
 
     def reasons(self) -> list[str]:
