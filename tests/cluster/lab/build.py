@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from pathlib import Path
 
 from .archive import Layer, write_archive
 from .cache import PROJECT, fingerprint, made_once
-from .run import LabError, run
+from .golang import SOURCE, go_build
+from .run import LabError
 
 MODULE = PROJECT / "tests" / "cluster" / "node"
 PAUSE_IMAGE = "coalmine.test/pause:1"
@@ -29,7 +29,7 @@ PROGRAMS = (
 
 def programs() -> Path:
     """The folder with an entry for each of PROGRAMS and `pause.tar`. Compiles where needed: minutes, once."""
-    sources = [*MODULE.rglob("*.go"), MODULE / "go.mod", MODULE / "go.sum", Path(__file__)]
+    sources = [*MODULE.rglob("*.go"), MODULE / "go.mod", MODULE / "go.sum", Path(__file__), SOURCE]
     return made_once("node", fingerprint(sources), _compile)
 
 
@@ -37,18 +37,12 @@ def _compile(target: Path) -> None:
     began = time.monotonic()
     print("compiling the Kubernetes node (once, 6 to 15 minutes on 2 cores)", flush=True)
     symbols = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in _version().items())
-    _go_build(target / "node", ".", symbols)
+    go_build(MODULE, ".", target / "node", symbols=symbols)
     for name in PROGRAMS:
         (target / name).symlink_to("node")
-    _go_build(target / "pause", "./pause", "")
+    go_build(MODULE, "./pause", target / "pause")
     write_archive(target / "pause.tar", PAUSE_IMAGE, Layer.of_file(target / "pause", "pause"), entrypoint=["/pause"])
     print(f"compiled in {time.monotonic() - began:.0f} s", flush=True)
-
-
-def _go_build(output: Path, package: str, symbols: str) -> None:
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
-    argv = ("nice", "-n", "19", "go", "build", "-trimpath", "-ldflags", f"-s -w {symbols}", "-o", output, package)
-    run(*argv, folder=MODULE, environment=environment, timeout=3600)
 
 
 def _version() -> dict[str, str]:

@@ -21,6 +21,7 @@ def write_config(layout: Layout, gate_port: int) -> None:
         _write(layout.inner_kubeconfig(user), _kubeconfig(layout, f"https://{NODE_ADDRESS}:{API_PORT}", user))
     _write(layout.kubeconfig, _kubeconfig(layout, f"https://127.0.0.1:{gate_port}", "admin"))
     _write(layout.config / "kubelet.yaml", _kubelet(layout))
+    _write(layout.config / "audit.yaml", _audit())
     _write(layout.config / "cni" / "10-pods.conflist", _pod_network(layout))
     layout.resolv_conf.write_text(f"nameserver {NODE_ADDRESS}\nsearch svc.{CLUSTER_DOMAIN} {CLUSTER_DOMAIN}\n")
     (layout.config / "Corefile").write_text(_corefile(layout))
@@ -61,6 +62,10 @@ def commands(layout: Layout) -> dict[str, list[str]]:
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--allow-privileged=true",
+            f"--audit-policy-file={config}/audit.yaml",
+            f"--audit-log-path={layout.audit}",
+            "--audit-log-maxsize=64",  # megabytes; one older file beside it
+            "--audit-log-maxbackup=1",
         ],
         "kube-controller-manager": [
             kubeconfig["kube-controller-manager"],
@@ -108,6 +113,16 @@ def _kubeconfig(layout: Layout, server: str, user: str) -> dict[str, Any]:
         "users": [{"name": user, "user": certificate}],
         "contexts": [{"name": "node", "context": {"cluster": "node", "user": user}}],
         "current-context": "node",
+    }
+
+
+def _audit() -> dict[str, Any]:
+    """Who asked for what: of service accounts alone, which is what pods are. Without what was said."""
+    return {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],  # a watch tells when it has begun: its end may be far away
+        "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
     }
 
 

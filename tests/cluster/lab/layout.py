@@ -86,5 +86,10 @@ class Layout:
     def log(self, component: str) -> Path:
         return self.logs / f"{component}.log"
 
+    @property
+    def audit(self) -> Path:
+        """What service accounts asked of the API server, one JSON object a line."""
+        return self.logs / "audit.log"
+
     def folders(self) -> tuple[Path, ...]:
         return self.pki, self.config, self.logs, self.data, self.pids, self.held
