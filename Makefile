@@ -29,8 +29,8 @@ demo: $(VENV)/.demo ## serve, canary, promote and roll back real models on this 
 	$(BIN)/python -m examples.demo
 
 .PHONY: test
-test: lint ## everything CI runs: lint, types, import rules, all tests
-	$(BIN)/pytest
+test: lint ## everything CI runs: lint, types, import rules, all tests, those on a real Kubernetes node too
+	$(BIN)/pytest tests/unit tests/property tests/relay tests/local tests/chart tests/cluster
 
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff, mypy, import rules

@@ -1,35 +1,22 @@
 """Rights: exactly those of the calls that the operator makes, in exactly the namespaces it looks after.
 
-api_calls.yaml says which calls these are; it is held against the operator's source here.
+api_calls.yaml says which calls these are; it is held against the operator's source here, and against what a real API
+server was asked in tests/cluster/test_chart.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tests.chart.chart import NAMESPACE, SETS, Chart, Object, named, of_kind
+from tests.chart.chart import NAMESPACE, SETS, Chart, named, of_kind
+from tests.chart.rights import Right, granted, rights
 
 from coalmine_operator.platforms.kubernetes import kinds
 
 CALLS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "api_calls.yaml").read_text())
-
-#: API group, resource, verb, and the name of the one object that is meant, or nothing.
-Right = tuple[str, str, str, str]
-
-
-def rights(rules: Iterable[Object]) -> list[Right]:
-    return sorted(
-        (group, resource, verb, name)
-        for rule in rules
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-        for name in rule.get("resourceNames", [""])
-    )
 
 
 def called(program: str, scope: str) -> list[Right]:
@@ -38,23 +25,6 @@ def called(program: str, scope: str) -> list[Right]:
         for call in CALLS[program].get(scope, ())
         for verb in call["verbs"]
     )
-
-
-def granted(objects: list[Object], account: str) -> dict[str, list[Right]]:
-    """Rights of a service account by namespace; "" for the whole cluster."""
-    found: dict[str, list[Right]] = {}
-    for binding in of_kind(objects, "RoleBinding", "ClusterRoleBinding"):
-        if account in [subject["name"] for subject in binding["subjects"]]:
-            namespace = binding["metadata"].get("namespace", "")
-            assert binding["roleRef"]["kind"] == ("Role" if namespace else "ClusterRole")
-            (role,) = [
-                one
-                for one in of_kind(objects, binding["roleRef"]["kind"])
-                if one["metadata"]["name"] == binding["roleRef"]["name"]
-                and one["metadata"].get("namespace", "") == namespace
-            ]
-            found[namespace] = sorted(found.get(namespace, []) + rights(role["rules"]))
-    return found
 
 
 def test_the_operator_has_the_rights_it_uses(chart: Chart) -> None:

@@ -10,13 +10,15 @@ its arguments in the pods' network, such as `nsenter --target PID --net` of a ki
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.cluster.lab import images
+from tests.cluster.lab.build import programs
 from tests.cluster.lab.cluster import Cluster, ExternalCluster, NodeCluster, node_cluster
 from tests.cluster.lab.need import missing
 
@@ -36,8 +38,18 @@ def _absent(reason: str) -> None:
     pytest.skip(f"no cluster: {reason}")
 
 
+Shown = Callable[[], contextlib.AbstractContextManager[object]]
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def shown(request: pytest.FixtureRequest) -> Shown:
+    """A block whose output is seen at once: what is slow and made once says so."""
+    capturing = request.config.pluginmanager.getplugin("capturemanager")
+    return contextlib.nullcontext if capturing is None else capturing.global_and_fixture_disabled
+
+
+@pytest.fixture(scope="session")
+def cluster(shown: Shown) -> Iterator[Cluster]:
     """The cluster of this test run."""
     kubeconfig = os.environ.get("COALMINE_KUBECONFIG", "")
     choice = os.environ.get("COALMINE_CLUSTER") or ("kubeconfig" if kubeconfig else "own")
@@ -48,6 +60,8 @@ def cluster() -> Iterator[Cluster]:
     elif choice == "own":
         if reason := missing():
             _absent(reason)
+        with shown():
+            programs()
         with node_cluster() as node:
             yield node
     elif choice == "none":
@@ -56,7 +70,7 @@ def cluster() -> Iterator[Cluster]:
         pytest.fail(f"COALMINE_CLUSTER={choice}: own, kubeconfig or none", pytrace=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def node(cluster: Cluster) -> NodeCluster:
     """The cluster where it is a node of our own, whose processes a test may stop."""
     if not isinstance(cluster, NodeCluster):
@@ -74,25 +88,27 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def _loaded(cluster: Cluster, image: images.Image) -> str:
+def _loaded(cluster: Cluster, image: images.Image, shown: Shown) -> str:
     if isinstance(cluster, NodeCluster):
-        cluster.load(images.archive(image))
+        with shown():
+            archive = images.archive(image)
+        cluster.load(archive)
     return image.name
 
 
 @pytest.fixture(scope="session")
-def sidecar_image(cluster: Cluster) -> str:
+def sidecar_image(cluster: Cluster, shown: Shown) -> str:
     """The name of the sidecar's image, which the cluster has."""
-    return _loaded(cluster, images.SIDECAR)
+    return _loaded(cluster, images.SIDECAR, shown)
 
 
 @pytest.fixture(scope="session")
-def operator_image(cluster: Cluster) -> str:
+def operator_image(cluster: Cluster, shown: Shown) -> str:
     """The name of the operator's image, which the cluster has."""
-    return _loaded(cluster, images.OPERATOR)
+    return _loaded(cluster, images.OPERATOR, shown)
 
 
 @pytest.fixture(scope="session")
-def model_image(cluster: Cluster) -> str:
+def model_image(cluster: Cluster, shown: Shown) -> str:
     """The name of the image of `examples/model_server.py`, which the cluster has. MODEL_VERSION: v1 to v4."""
-    return _loaded(cluster, images.MODEL)
+    return _loaded(cluster, images.MODEL, shown)

@@ -79,3 +79,9 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     script = [line.strip() for line in (ROOT / ".ci/run").read_text().splitlines()]
     commands = [line for line in script if line and not line.startswith("#")]
     assert commands[-1].removeprefix("exec ") == found[1].split("#")[0].strip().removeprefix("$ ")
+
+
+def test_the_test_command_runs_every_folder_of_tests() -> None:
+    (pytest,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if "/pytest tests/unit " in line]
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    assert {"/".join(folder.split("/")[:2]) for folder in folders} == set(pytest.split()[1:])
