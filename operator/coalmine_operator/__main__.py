@@ -29,8 +29,6 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 
     settings, level = read_settings(words, environ)
     set_up_logging(level)
-    if settings.kubeconfig is not None:
-        os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # where kopf looks
     try:
         uvloop.run(operate(settings))
     except OperatorError as error:

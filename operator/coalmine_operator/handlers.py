@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import kopf
 
+from .platforms.kubernetes.access import Access
 from .platforms.kubernetes.kinds import MODEL_DEPLOYMENT, WATCHED, Kind
 from .render.labels import MODELDEPLOYMENT
 
@@ -24,17 +25,24 @@ Saw = Callable[[Kind, str | None, Any], None]
 INACTIVITY: Final = 70.0
 #: Objects of one page of the first list.
 CHUNK: Final = 50
+#: Seconds before a new try where the API server knows us no more.
+LOGIN_AGAIN: Final = 2.0
 #: Seconds kopf waits for its own tasks at the end.
 EXIT: Final = 10.0
 
 
-def make_registry(saw: Saw) -> kopf.OperatorRegistry:
-    """Handlers for all that is watched, and where the credentials are: the pod's, or those of $KUBECONFIG."""
+def make_registry(saw: Saw, access: Access) -> kopf.OperatorRegistry:
+    """Handlers for all that is watched, and the session to watch with."""
     registry = kopf.OperatorRegistry()
+    logins = 0
 
     @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        # Called again after a 401, though the session knows how to get a newer token: then the API server has trouble.
+        nonlocal logins
+        await asyncio.sleep(LOGIN_AGAIN if logins else 0)
+        logins += 1
+        return kopf.AiohttpSession(server=access.server, aiohttp_session=access.session())
 
     for kind in WATCHED:
         _watch(registry, kind, saw)
@@ -61,7 +69,7 @@ def make_settings() -> kopf.OperatorSettings:
 
 
 @contextlib.asynccontextmanager
-async def watching(saw: Saw, *, namespaces: Sequence[str]) -> AsyncIterator[asyncio.Task[None]]:
+async def watching(saw: Saw, access: Access, *, namespaces: Sequence[str]) -> AsyncIterator[asyncio.Task[None]]:
     """kopf's watches, running; its task ends before the block only where watching is not possible.
 
     kopf takes the process's signals as it starts, and at its end cancels every task that began after it: so whoever
@@ -71,7 +79,7 @@ async def watching(saw: Saw, *, namespaces: Sequence[str]) -> AsyncIterator[asyn
     ready, stop = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(
         kopf.operator(
-            registry=make_registry(saw),
+            registry=make_registry(saw, access),
             settings=make_settings(),
             standalone=True,
             # Or kopf would look up our user's name, and a container's user has none.

@@ -23,6 +23,7 @@ from .handlers import watching
 from .orders import OrderDesk
 from .platforms.kubernetes import ApiError, Client, KubernetesPlatform
 from .platforms.kubernetes import Settings as PlatformSettings
+from .platforms.kubernetes.access import Access, AccessError, from_kubeconfig, in_pod
 from .runtime import Runtime
 from .web.app import make_app
 from .web.bridge import RuntimeBackend
@@ -59,10 +60,8 @@ class OperatorSettings(Struct, frozen=True, kw_only=True):
 async def operate(settings: OperatorSettings) -> None:
     """Run until SIGTERM or SIGINT. Raises OperatorError."""
     alerts_token, api_token = _token(settings.alerts_token_file), _token(settings.api_token_file)
-    try:
-        client = await Client.connect(settings.kubeconfig)
-    except ApiError as error:
-        raise OperatorError(f"{error}: give --kubeconfig, or run in a pod with a service account") from error
+    access = _access(settings.kubeconfig)
+    client = Client(access)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(client.close)
         try:
@@ -76,7 +75,7 @@ async def operate(settings: OperatorSettings) -> None:
             RuntimeBackend(runtime, platform, keys=platform.keys, ingress=platform.ingress),
             alerts_token=alerts_token,
             api_token=api_token,
-            metrics=_metrics(platform, runtime),
+            metrics=_metrics(client, platform, runtime),
             only_loopback=False,
             health=lambda: _health(platform),
         )
@@ -88,12 +87,24 @@ async def operate(settings: OperatorSettings) -> None:
         if not await _unless_told(_begin(platform)):
             return
         stack.push_async_callback(platform.stop)
-        watches = await stack.enter_async_context(watching(platform.saw, namespaces=settings.platform.namespaces))
+        watches = await stack.enter_async_context(
+            watching(platform.saw, access, namespaces=settings.platform.namespaces)
+        )
         async with _reconciling(platform, runtime):
             logger.info("serving %s", ", ".join(settings.platform.namespaces) or "all namespaces")
             ended = await _unless_told(asyncio.wait({watches}))
         if ended:
             raise OperatorError(f"watching ended: {watches.exception() or 'kopf gave up'}: see the log")
+
+
+def _access(kubeconfig: Path | None) -> Access:
+    """Raises OperatorError."""
+    try:
+        return from_kubeconfig(kubeconfig) if kubeconfig else in_pod()
+    except AccessError as error:
+        raise OperatorError(
+            f"no access to a cluster: {error}: give --kubeconfig, or run in a pod with a service account"
+        ) from error
 
 
 async def _unless_told(work: Coroutine[Any, Any, object]) -> bool:
@@ -147,8 +158,8 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _metrics(platform: KubernetesPlatform, runtime: Runtime) -> Metrics:
-    metrics = Metrics()
+def _metrics(client: Client, platform: KubernetesPlatform, runtime: Runtime) -> Metrics:
+    metrics = Metrics(api_calls=client.calls)
     age = Gauge(
         "coalmine_operator_last_event_age_seconds",
         "Since the API server last told of anything, by watch or by list.",

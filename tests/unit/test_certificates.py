@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from cryptography import x509
-from kubernetes.aio.client import ApiClient, Configuration
 
 from coalmine_operator.certificates import TOUCH, CertificateKeeper
 from coalmine_operator.platforms.kubernetes import ApiError, Client
+from coalmine_operator.platforms.kubernetes.access import Access
 from coalmine_operator.webhook.authority import LIFE, RENEW_BEFORE
 
 START = dt.datetime(2026, 11, 21, 22, 0, tzinfo=dt.UTC)
@@ -109,7 +109,7 @@ async def keeper(cluster: Cluster) -> AsyncIterator[CertificateKeeper]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     host, port = runner.addresses[0][:2]
-    client = Client(ApiClient(Configuration(host=f"http://{host}:{port}")))
+    client = Client(Access(f"http://{host}:{port}"))
     yield CertificateKeeper(client, namespace="ns", name="hook", domain="cluster.local", clock=lambda: cluster.now)
     await client.close()
     await runner.cleanup()

@@ -13,6 +13,7 @@ from coalmine_operator.__main__ import read_settings
 from coalmine_operator.handlers import make_registry, make_settings
 from coalmine_operator.operating import OperatorError, OperatorSettings, operate
 from coalmine_operator.platforms.kubernetes import Settings
+from coalmine_operator.platforms.kubernetes.access import Access
 from coalmine_operator.platforms.kubernetes.kinds import MODEL_DEPLOYMENT, WATCHED
 from coalmine_operator.render.injection import InjectionSettings
 
@@ -63,7 +64,8 @@ def test_without_a_cluster_it_says_so_in_one_line() -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env={"PATH": ""})
     assert ended.returncode == 1
     assert ended.stderr.splitlines() == [
-        "coalmine-operator: no access to a cluster: Service host/port is not set.: "
+        "coalmine-operator: no access to a cluster: this is no pod: KUBERNETES_SERVICE_HOST and "
+        "KUBERNETES_SERVICE_PORT are not set: "
         "give --kubeconfig, or run in a pod with a service account"
     ]
 
@@ -87,7 +89,9 @@ async def test_a_broken_kubeconfig_is_told(tmp_path: Path) -> None:
 
 async def test_kopf_watches_what_is_ours_and_writes_nothing() -> None:
     seen = []
-    registry = make_registry(lambda kind, change, obj: seen.append((kind.plural, change, obj)))
+    registry = make_registry(
+        lambda kind, change, obj: seen.append((kind.plural, change, obj)), Access("http://[::1]:1")
+    )
     settings = make_settings()
     assert not settings.posting.enabled
     handlers = registry._watching.get_all_handlers()

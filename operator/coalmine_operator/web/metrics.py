@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from ..api.conditions import AVAILABLE
 from ..api.status import Phase
@@ -15,11 +17,27 @@ from .view import DeploymentView
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 
+class _ApiCalls(Collector):
+    def __init__(self, calls: Mapping[tuple[str, int], int]) -> None:
+        self._calls = calls
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily(
+            "coalmine_operator_api_calls", "Calls of the API server by method and status.", labels=["method", "code"]
+        )
+        for (method, code), count in sorted(self._calls.items()):
+            family.add_metric([method, str(code)], count)
+        yield family
+
+
 class Metrics:
     """Series are bounded: by fixed words, and by the model deployments there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, api_calls: Mapping[tuple[str, int], int] | None = None) -> None:
+        """`api_calls`: of the API server by method and status, 0 where it was not reached; read at every scrape."""
         self.registry = CollectorRegistry()
+        if api_calls is not None:
+            self.registry.register(_ApiCalls(api_calls))
         self._reconciles = Counter(
             "coalmine_operator_reconciles", "Reconciles by result.", ["result"], registry=self.registry
         )

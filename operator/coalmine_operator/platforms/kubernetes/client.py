@@ -1,22 +1,21 @@
-"""The API server, by the official client: plain mappings in and out, one kind of error.
+"""The API server: plain mappings in and out, one kind of error.
 
-`kubernetes.aio` brings configuration, authentication and connections. Its generated classes are left out: they
-convert every object twice, and server-side apply takes exactly what is written.
+The official client is left out: its generated classes are 20 MB of memory, convert every object twice, and
+server-side apply takes exactly what is written.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import aiohttp
 import msgspec
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
 
+from .access import Access
 from .kinds import Kind
 
 #: Who owns the fields that Coalmine sets.
@@ -28,6 +27,7 @@ MAX_CALLS: Final = 32
 #: Objects of one page of a list.
 PAGE: Final = 50
 
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=TIMEOUT)
 _PATCHES: Final = {
     "apply": "application/apply-patch+yaml",
     "json": "application/json-patch+json",
@@ -58,34 +58,18 @@ class ApiError(Exception):
 
 
 class Client:
-    """See `connect`. Close it at last."""
+    """Make it inside a running event loop. Close it at last."""
 
-    def __init__(self, api: ApiClient) -> None:
-        self._api: Any = api  # it says that it is typed, but half of it is not
+    def __init__(self, access: Access) -> None:
+        self._server = access.server
+        self._session = access.session(MAX_CALLS)
         # Not left to the connection pool: a call's time runs from its turn, however many wait for theirs.
         self._turns = asyncio.Semaphore(MAX_CALLS)
-
-    @classmethod
-    async def connect(cls, kubeconfig: Path | None = None) -> Client:
-        """With a kubeconfig file, or as the pod's service account. Raises ApiError; nothing is asked yet."""
-        configuration = Configuration()
-        loaders: Any = config
-        try:
-            if kubeconfig is None:
-                loaders.load_incluster_config(client_configuration=configuration)
-            else:
-                await loaders.load_kube_config(
-                    str(kubeconfig), client_configuration=configuration, persist_config=False
-                )
-        except (config.ConfigException, OSError) as error:
-            raise ApiError(0, f"no access to a cluster: {_line(str(error))}") from error
-        configuration.connection_pool_maxsize = MAX_CALLS
-        api = ApiClient(configuration)
-        api.user_agent = "coalmine-operator"
-        return cls(api)
+        #: How many calls ended how: by method and status, 0 where the API server was not reached.
+        self.calls: Counter[tuple[str, int]] = Counter()
 
     async def close(self) -> None:
-        await self._api.close()
+        await self._session.close()
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         return await self._call("GET", path, query)
@@ -155,22 +139,28 @@ class Client:
         content_type: str = "application/json",
     ) -> bytes:
         headers = {"Content-Type": content_type, "Accept": "application/json, */*"}
+        content = None if body is None else msgspec.json.encode(body)
         try:
-            request = await self._api.param_serialize(
-                method,
-                path,
-                query_params=list((query or {}).items()),
-                header_params=headers,
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            async with self._turns:
-                answer = await self._api.call_api(*request, _request_timeout=aiohttp.ClientTimeout(total=TIMEOUT))
-                data: bytes = await answer.read()
+            async with (
+                self._turns,
+                self._session.request(
+                    method,
+                    self._server + path,
+                    params=query,
+                    headers=headers,
+                    data=content,
+                    timeout=_TIMEOUT,
+                    allow_redirects=False,
+                ) as answer,
+            ):
+                data = await answer.read()
+                status = answer.status
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self.calls[method, 0] += 1
             raise ApiError(0, f"API server: {_line(str(error)) or type(error).__name__}") from error
-        if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise ApiError(answer.status, _reason(data, answer.status))
+        self.calls[method, status] += 1
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise ApiError(status, _reason(data, status))
         return data
 
 
