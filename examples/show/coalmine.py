@@ -1,17 +1,17 @@
-"""The `coalmine run` that the demo drives: its manifest, its API, its webhook, its processes."""
+"""The stage on this machine: a `coalmine run` with its manifest, its API, its webhook and its processes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import os
 import re
 import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ import psutil
 from coalmine_operator.api.codec import from_json
 from coalmine_operator.web.view import DeploymentView
 
+from .stage import NAME, Pod
+
 EXAMPLES = Path(__file__).resolve().parent.parent
-NAME = "breast-cancer"
 #: As it stands in the manifest: relative to it, and so not fit for a copy.
 COMMAND = "[../.venv/bin/python, model_server.py]"
 #: Seconds for `coalmine run` to drain and end everything.
@@ -38,20 +39,12 @@ def free_port() -> int:
         return port
 
 
-@dataclass(frozen=True)
-class Pod:
-    """A model process and its sidecar, as the state directory tells."""
-
-    name: str
-    revision: str
-    model_pid: int
-    admin_port: int
-    ending: bool
-    restarts: int
-
-
 class Coalmine:
     """`folder` holds the manifest, the state directory and the log; nothing outside it is written."""
+
+    namespace = "default"
+    killing = "v2's process is killed"
+    revived = "v2's process is started again"
 
     def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder
@@ -69,8 +62,8 @@ class Coalmine:
     def infer(self) -> str:
         return f"http://127.0.0.1:{self.port}/v2/models/{NAME}/infer"
 
-    def edit(self, version: str) -> None:
-        """Write the manifest with this version, as an editor does: a new file in the old one's place."""
+    async def edit(self, version: str) -> None:
+        """As an editor does: a new file in the old one's place."""
         text = (EXAMPLES / "breast-cancer.yaml").read_text()
         text = text.replace(COMMAND, json.dumps([sys.executable, str(EXAMPLES / "model_server.py")]))
         text = re.sub(r"&version v\d+", f"&version {version}", text)
@@ -79,6 +72,7 @@ class Coalmine:
         new.replace(self.manifest)
 
     async def start(self) -> None:
+        await self.edit("v1")
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
         token = self.folder / "alerts-token"
         token.touch(mode=0o600)
@@ -96,7 +90,6 @@ class Coalmine:
             )
 
     def broken(self) -> str:
-        """Why there is nothing to wait for any more, or nothing."""
         if self.process is None or self.process.returncode is None:
             return ""
         return f"coalmine run ended with status {self.process.returncode}: {self.last_words()}"
@@ -106,7 +99,8 @@ class Coalmine:
         return lines[-1] if lines else "it said nothing"
 
     async def view(self) -> DeploymentView | None:
-        """What the API tells, or None while nobody answers."""
+        """What the API tells."""
+        self._remember()
         run = self._run()
         if run is None or self._session is None:
             return None
@@ -118,7 +112,6 @@ class Coalmine:
             return None
 
     async def alert(self, webhook: dict[str, Any]) -> tuple[int, str]:
-        """POST to /alerts as Alertmanager does; status (0: no answer came) and answer."""
         run = self._run()
         if run is None or self._session is None:
             return 0, "coalmine run does not run"
@@ -131,32 +124,31 @@ class Coalmine:
             return 0, f"{type(error).__name__}: {error}"
 
     async def metrics(self, pod: Pod) -> str:
-        """What the sidecar of a pod tells Prometheus; empty while it does not answer."""
         if self._session is None:
             return ""
         try:
-            async with self._session.get(f"http://127.0.0.1:{pod.admin_port}/metrics") as answer:
+            async with self._session.get(f"http://{pod.admin}/metrics") as answer:
                 return await answer.text() if answer.status == 200 else ""
         except (aiohttp.ClientError, TimeoutError):
             return ""
 
     def pods(self) -> list[Pod]:
-        pods = []
-        for record in self._records():
-            model = record.get("model") or {}
-            pods.append(
-                Pod(
-                    record["name"],
-                    record["revision"],
-                    model.get("pid", 0),
-                    record.get("adminPort", 0),
-                    record.get("ending", False),
-                    record.get("restarts", 0),
-                )
+        return [
+            Pod(
+                record["name"],
+                record["revision"],
+                str((record.get("model") or {}).get("pid", 0)),
+                f"127.0.0.1:{port}" if (port := record.get("adminPort")) else "",
+                record.get("ending", False),
             )
-        return pods
+            for record in self._records()
+        ]
 
-    def remember(self) -> None:
+    async def kill(self, pods: Sequence[Pod]) -> None:
+        for pod in pods:
+            os.kill(int(pod.process), signal.SIGKILL)
+
+    def _remember(self) -> None:
         """Note which processes there are, so that none is forgotten at the end."""
         if self.process is not None and self.process.returncode is None:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -166,7 +158,7 @@ class Coalmine:
                 if process := record.get(kind):
                     self._seen[process["pid"]] = process["createdAt"]
 
-    def left(self) -> list[psutil.Process]:
+    def _left(self) -> list[psutil.Process]:
         """Processes of ours that still run."""
         found = []
         for pid, created in self._seen.items():
@@ -179,15 +171,15 @@ class Coalmine:
         return found
 
     async def stop(self) -> list[str]:
-        """SIGTERM, as a user would end it. Returns what it left running, which is then killed."""
-        self.remember()
+        """SIGTERM, as a user would end it. What it left running is then killed."""
+        self._remember()
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.process.wait(), END)
-        self.remember()
+        self._remember()
         left = []
-        for process in self.left():
+        for process in self._left():
             with contextlib.suppress(psutil.NoSuchProcess):
                 left.append(f"{process.pid} ({' '.join(process.cmdline()[:4])})")
                 process.kill()

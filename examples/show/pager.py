@@ -20,7 +20,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from .coalmine import NAME, Coalmine
+from .stage import NAME, Stage
 
 ALERT = "ModelLatencyHigh"
 HISTOGRAM = "coalmine_request_duration_seconds"
@@ -61,7 +61,7 @@ class Fired:
 
 @dataclass
 class Pager:
-    coalmine: Coalmine
+    stage: Stage
     fired: list[Fired] = field(default_factory=list)
     #: What the webhook answered last.
     answer: str = ""
@@ -71,8 +71,8 @@ class Pager:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            pods = [pod for pod in self.coalmine.pods() if pod.admin_port]
-            pages = await asyncio.gather(*(self.coalmine.metrics(pod) for pod in pods))
+            pods = [pod for pod in self.stage.pods() if pod.admin]
+            pages = await asyncio.gather(*(self.stage.metrics(pod) for pod in pods))
             scrape: Scrape = {}
             for pod, page in zip(pods, pages, strict=True):
                 scrape |= {(pod.name, version): counts for version, counts in read(page).items()}
@@ -108,7 +108,7 @@ class Pager:
                 del self._firing[version]
 
     async def _post(self, status: str, version: str, starts_at: str) -> bool:
-        code, text = await self.coalmine.alert(webhook(status, version, starts_at))
+        code, text = await self.stage.alert(webhook(status, version, starts_at, self.stage.namespace))
         self.answer = f"{code} {text.strip()}"
         return code == 200
 
@@ -145,11 +145,11 @@ def stamp(at: float) -> str:
     return dt.datetime.fromtimestamp(at, dt.UTC).isoformat()
 
 
-def webhook(status: str, version: str, starts_at: str) -> dict[str, Any]:
+def webhook(status: str, version: str, starts_at: str, namespace: str) -> dict[str, Any]:
     """Alertmanager's body, version 4, for one alert."""
     labels = {
         "alertname": ALERT,
-        "namespace": "default",
+        "namespace": namespace,
         "modeldeployment": NAME,
         "version": version,
         "track": "canary",

@@ -6,11 +6,12 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-from examples.load import Load, Record
+from examples.load import Record
 from msgspec import Struct
 
 from coalmine_operator.api.status import LastRollback
 
+from .stage import Clients
 from .story import Story, last_request
 
 
@@ -70,7 +71,7 @@ def score(story: Story) -> Scoreboard:
     )
 
 
-def _version(load: Load, version: str) -> VersionScore:
+def _version(load: Clients, version: str) -> VersionScore:
     milliseconds = [r.seconds * 1000 for r in load.records if r.version == version and not r.error]
     p50, p99 = np.quantile(milliseconds, (0.5, 0.99)) if milliseconds else (0.0, 0.0)
     return VersionScore(

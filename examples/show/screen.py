@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from examples.load import Load
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -17,6 +18,7 @@ from coalmine_operator.cli.words import evidence
 from coalmine_operator.web.view import DeploymentView
 
 from .scoreboard import Scoreboard
+from .stage import Clients
 from .timeline import Line, Timeline
 from .watch import Watch
 
@@ -46,6 +48,22 @@ class Screen:
         line = Text(f"{time.monotonic() - self._started:6.1f} s  {text}", style=style)
         self.console.print(line, soft_wrap=True)
 
+    def command(self, command: str) -> None:
+        """One that is run now."""
+        self.console.print(Text(f"$ {command}", style="cyan"), soft_wrap=True)
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Something that takes a while, before the story begins."""
+        began = time.monotonic()
+        if self._live:
+            with self.console.status(f"{what} ..."):
+                yield
+        else:
+            self.say(f"{what} ...")
+            yield
+        self.say(f"{what}: {time.monotonic() - began:.1f} s")
+
     def decided(self, line: Line) -> None:
         if not self._live:
             mark, style = MARKS[line.ok]
@@ -56,7 +74,7 @@ class Screen:
         if not self._live:
             self.say(_short(view))
 
-    def refresh(self, timeline: Timeline, watch: Watch, load: Load) -> None:
+    def refresh(self, timeline: Timeline, watch: Watch, load: Clients) -> None:
         if self._live:
             parts: list[RenderableType] = [_timeline(timeline.lines, short=True)]
             if watch.view:
@@ -111,7 +129,7 @@ def _timeline(lines: list[Line], *, short: bool) -> Table:
     return table
 
 
-def _traffic(load: Load) -> RenderableType:
+def _traffic(load: Clients) -> RenderableType:
     since = time.time() - NOW
     recent = []
     for record in reversed(load.records):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from examples.load import Load, Record
+from examples.load import Record
 
 from coalmine_operator.api.status import LastRollback
 
-from .coalmine import Coalmine, Pod
 from .pager import ALERT, Pager
+from .stage import Clients, Pod, Stage
 from .timeline import NotTrueError, until
 from .watch import Watch
 
@@ -24,16 +22,16 @@ T = TypeVar("T")
 #: The weights of the manifest's steps, and full traffic.
 WEIGHTS = [10, 30, 60, 100]
 #: Patience in seconds: a loaded machine may be slow, a story that hangs must end.
-START, ROLLOUT, SOON = 60.0, 90.0, 15.0
+START, ROLLOUT, SOON = 90.0, 120.0, 30.0
 #: How long the last request may come after the decision to take a version out.
 OUT_WITHIN = 2.0
 
 
 @dataclass
 class Killed:
-    """The model process that was killed, when, and how long others answered for it (0: still do). Unix seconds."""
+    """The model processes that were killed, when, and how long others answered for them (0: still do). Unix seconds."""
 
-    pid: int
+    processes: set[str]
     at: float
     back_after: float = 0.0
 
@@ -41,8 +39,8 @@ class Killed:
 class Story:
     """`on_served`: called once, when the first version can answer."""
 
-    def __init__(self, coalmine: Coalmine, load: Load, watch: Watch, pager: Pager) -> None:
-        self.coalmine = coalmine
+    def __init__(self, stage: Stage, load: Clients, watch: Watch, pager: Pager) -> None:
+        self.stage = stage
         self.load = load
         self.on_served: Callable[[], object] = lambda: None
         self.watch = watch
@@ -60,8 +58,8 @@ class Story:
             ("v4 is rolled back by an alert", self.alert),
             ("v4 gets no more requests", lambda: self.out("v4")),
             ("the manifest is put right: v2 is healthy, nothing restarted", self.right),
-            ("v2's process is killed: the fallback answers", self.kill),
-            ("v2's process is started again and answers", self.back),
+            (f"{self.stage.killing}: the fallback answers", self.kill),
+            (f"{self.stage.revived} and answers", self.back),
         ]
 
     async def first(self) -> str:
@@ -71,7 +69,7 @@ class Story:
         return f"{len(self._answers('v1'))} answers"
 
     async def canary(self) -> str:
-        self.coalmine.edit("v2")
+        await self.stage.edit("v2")
         await self._until(lambda: self.watch.stable == "v2", ROLLOUT, "v2 becomes stable")
         await self._until(lambda: 100 in self.watch.weights_of("v2"), SOON, "v2 gets all traffic")
         weights = self.watch.weights_of("v2")
@@ -87,7 +85,7 @@ class Story:
         return "Baking, then Healthy"
 
     async def drift(self) -> str:
-        self.coalmine.edit("v3")
+        await self.stage.edit("v3")
         back = await self._until(lambda: self._rolled_back("v3"), ROLLOUT, "v3 is rolled back")
         failed = [v for v in back.evidence if v.verdict == "Fail"]
         if [v.metric for v in failed] != ["labels"]:
@@ -96,7 +94,7 @@ class Story:
         return f"{back.message}: log E {verdict.statistic:.1f}, {verdict.threshold:.1f} is enough"
 
     async def alert(self) -> str:
-        self.coalmine.edit("v4")
+        await self.stage.edit("v4")
         back = await self._until(lambda: self._rolled_back("v4"), ROLLOUT, "v4 is rolled back")
         if back.alert is None or back.alert.name != ALERT:
             raise NotTrueError(f"v4 was rolled back, but by: {back.reason}: {back.message}")
@@ -124,33 +122,35 @@ class Story:
         return f"last request {after:.2f} s after the {'alert' if back.alert else 'verdict'}"
 
     async def right(self) -> str:
-        pids = {pod.model_pid for pod in self._stable_pods()}
-        self.coalmine.edit("v2")
+        before = {pod.process for pod in self._stable_pods()}
+        await self.stage.edit("v2")
         await self._until(lambda: self.watch.phase == "Healthy", START, "v2 is Healthy")
-        if {pod.model_pid for pod in self._stable_pods()} != pids:
+        if {pod.process for pod in self._stable_pods()} != before:
             raise NotTrueError("a process of v2 was restarted")
         return "Healthy"
 
     async def kill(self) -> str:
         await self._until(lambda: self._ready("v1"), SOON, "the fallback v1 stands by")
-        pod = await self._until(lambda: next(iter(self._stable_pods()), None), SOON, "v2 has a pod")
-        os.kill(pod.model_pid, signal.SIGKILL)
-        self.killed = killed = Killed(pod.model_pid, time.time())
+        pods = await self._until(self._stable_pods, SOON, "v2 has a pod")
+        self.killed = killed = Killed({pod.process for pod in pods}, time.time())
+        await self.stage.kill(pods)
 
         def stands_in() -> list[Record]:
             return [r for r in self._answers("v1") if r.sent > killed.at]
 
         answers = await self._until(stands_in, SOON, "v1 answers for v2")
-        return f"first answer of v1 {min(r.done for r in answers) - killed.at:.2f} s after SIGKILL"
+        return f"first answer of v1 {min(r.done for r in answers) - killed.at:.2f} s later"
 
     async def back(self) -> str:
         killed = self.killed
         assert killed is not None
 
         def again() -> bool:
-            return self.watch.phase == "Healthy" and any(pod.model_pid != killed.pid for pod in self._stable_pods())
+            return self.watch.phase == "Healthy" and any(
+                pod.process not in killed.processes for pod in self._stable_pods()
+            )
 
-        await self._until(again, START, "v2's process is started again and v2 is Healthy")
+        await self._until(again, START, f"{self.stage.revived} and v2 is Healthy")
         healthy = time.time()
 
         def returned() -> list[Record]:
@@ -186,10 +186,10 @@ class Story:
 
     def _stable_pods(self) -> list[Pod]:
         stable = self.watch.view.status.stable if self.watch.view else None
-        return [p for p in self.coalmine.pods() if stable and p.revision == stable.revision and not p.ending]
+        return [p for p in self.stage.pods() if stable and p.revision == stable.revision and not p.ending]
 
     async def _until(self, condition: Callable[[], T | None], seconds: float, what: str) -> T:
-        return await until(condition, seconds, what, self.coalmine.broken)
+        return await until(condition, seconds, what, self.stage.broken)
 
 
 def last_request(records: list[Record], version: str) -> float:

@@ -35,6 +35,10 @@ class Timeline:
         self.started = time.monotonic()
         self._told = told
 
+    def begin(self) -> None:
+        """All is ready: count from here."""
+        self.started = time.monotonic()
+
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.started

@@ -1,4 +1,4 @@
-"""What the API said, from moment to moment: the newest view, and every change of phase or weights before it."""
+"""What was known, from moment to moment: the newest view, and every change of phase or weights before it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from coalmine_operator.web.view import DeploymentView
 
-from .coalmine import Coalmine
+from .stage import Stage
 
 EVERY = 0.2
 
@@ -24,7 +24,7 @@ class Glimpse:
 
 @dataclass
 class Watch:
-    coalmine: Coalmine
+    stage: Stage
     changed: Callable[[DeploymentView], None] = lambda _: None
     view: DeploymentView | None = None
     glimpses: list[Glimpse] = field(default_factory=list)
@@ -32,8 +32,7 @@ class Watch:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            self.coalmine.remember()
-            view = await self.coalmine.view()
+            view = await self.stage.view()
             if view is not None:
                 self.take(view)
             await asyncio.sleep(EVERY)

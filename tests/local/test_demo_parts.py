@@ -99,9 +99,9 @@ def test_pager_measures_the_increase_of_each_sidecar_within_the_window(tmp_path:
     assert watching.look(4.0, {("a", "v4"): Counts(930, 911), ("b", "v4"): Counts(1, 1)}) == {"v4": Counts(20, 10)}
 
 
-def test_the_webhook_is_one_that_coalmine_reads_and_charges_to_the_manifest(tmp_path: Path) -> None:
+async def test_the_webhook_is_one_that_coalmine_reads_and_charges_to_the_manifest(tmp_path: Path) -> None:
     coalmine = Coalmine(tmp_path, 1)
-    coalmine.edit("v4")
+    await coalmine.edit("v4")
     documents, problems = read_manifests(coalmine.manifest.read_text(), source="manifest")
     assert not problems
     deployment = decode(documents[0].raw)
@@ -112,18 +112,18 @@ def test_the_webhook_is_one_that_coalmine_reads_and_charges_to_the_manifest(tmp_
         auto_rollback=deployment.spec.auto_rollback,
     )
     for status in ("firing", "resolved"):
-        heard = alerts.decode(json.dumps(pager.webhook(status, "v4", pager.stamp(1000.0))).encode())
+        heard = alerts.decode(json.dumps(pager.webhook(status, "v4", pager.stamp(1000.0), "default")).encode())
         found = alerts.sort_out(heard, [target], now=2e9)
         (event,) = found.events["default/breast-cancer"]
         assert (event.name, event.labels["version"], event.starts_at) == ("ModelLatencyHigh", "v4", 1000.0)
         assert bool(event.resolved_at) == (status == "resolved")
 
 
-def test_editing_changes_the_version_in_both_places_and_nothing_else(tmp_path: Path) -> None:
+async def test_editing_changes_the_version_in_both_places_and_nothing_else(tmp_path: Path) -> None:
     coalmine = Coalmine(tmp_path, 1)
     texts = []
     for version in ("v1", "v2"):
-        coalmine.edit(version)
+        await coalmine.edit(version)
         texts.append(coalmine.manifest.read_text())
     first, second = (decode(read_manifests(text, source="m")[0][0].raw).spec for text in texts)
     assert (first.model.version, second.model.version) == ("v1", "v2")

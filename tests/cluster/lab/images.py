@@ -34,7 +34,10 @@ class Image:
 _PYPROJECT, _SIDECAR, _OPERATOR = PROJECT / "pyproject.toml", PROJECT / "sidecar", PROJECT / "operator"
 SIDECAR = Image("coalmine-sidecar:dev", PROJECT / "Dockerfile", "sidecar", (_PYPROJECT, _SIDECAR))
 OPERATOR = Image("coalmine-operator:dev", PROJECT / "Dockerfile", "operator", (_PYPROJECT, _SIDECAR, _OPERATOR))
-MODEL = Image("coalmine-demo-model:dev", PROJECT / "examples" / "Dockerfile", "model", (PROJECT / "examples",))
+_EXAMPLES = PROJECT / "examples"
+#: What examples/Dockerfile copies: the demo itself may change without another image.
+_SERVING = tuple(_EXAMPLES / f"{name}.py" for name in ("clients", "load", "model_server", "protocol", "train"))
+MODEL = Image("coalmine-demo-model:dev", _EXAMPLES / "Dockerfile", "model", _SERVING)
 
 
 def archive(image: Image) -> Path:
