@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import ApiClient, Configuration
 
+from coalmine_operator.platforms.kubernetes.access import Access
 from coalmine_operator.platforms.kubernetes.applying import PATIENCE, REFUSED_AGAIN, Applier
 from coalmine_operator.platforms.kubernetes.cache import Cache
 from coalmine_operator.platforms.kubernetes.client import ApiError, Client
@@ -99,8 +99,7 @@ async def scene() -> AsyncIterator[Scene]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    configuration = Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
-    client = Client(ApiClient(configuration))
+    client = Client(Access(f"http://127.0.0.1:{runner.addresses[0][1]}"))
     try:
         yield Scene(client, api)
     finally:
@@ -184,7 +183,7 @@ async def test_a_list_comes_in_pages(scene: Scene, monkeypatch: pytest.MonkeyPat
 
 
 async def test_an_api_server_that_is_away_is_one_line(scene: Scene) -> None:
-    client = Client(ApiClient(Configuration(host="http://127.0.0.1:1")))
+    client = Client(Access("http://127.0.0.1:1"))
     try:
         with pytest.raises(ApiError, match="API server: ") as caught:
             await client.get("/version")
