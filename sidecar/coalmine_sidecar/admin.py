@@ -90,8 +90,7 @@ def _guarded(drain: Callable[[], Awaitable[int]], key: str) -> Callable[[web.Req
 
 
 def _why_not_ready(telemetry: Telemetry, model: bool | str) -> str:
-    if telemetry.draining:
-        return "draining"
+    """A pod that drains is ready: a Service that has no other pod left keeps to those that end and are ready."""
     if telemetry.routing is None:
         return telemetry.last_routing_error or "no routing file yet"
     if isinstance(model, str):

@@ -76,7 +76,7 @@ async def serve(settings: Settings) -> int:
         drain = Drain(telemetry, (relay.ingress, relay.local), timeout=settings.drain_timeout, hold=settings.drain_hold)
         app = make_app(
             telemetry,
-            ready=lambda: bool(relay.routing) or "no routing file yet",
+            ready=lambda: "ending" if signals.first.is_set() else bool(relay.routing) or "no routing file yet",
             resources=resources,
             drain=drain.wait if settings.drain_key else None,
             drain_key=settings.drain_key,

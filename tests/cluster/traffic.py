@@ -29,6 +29,8 @@ FRESH_RATE = 20.0
 TIMEOUT = 10.0
 FLUSH = 0.1
 MAX_SECONDS = 1200.0
+#: Enough for every request to take the whole of its time: a load that holds back hides what clients would see.
+IN_FLIGHT = int(2 * RATE * TIMEOUT)
 
 
 class Traffic:
@@ -94,8 +96,8 @@ def traffic(cluster: Cluster, url: str, folder: Path, model: str = "fraud") -> I
 
 async def _main(url: str, path: Path) -> int:
     rows, labels = held_out()
-    steady = Load(url, rows, labels, rate=RATE - FRESH_RATE, timeout=TIMEOUT)
-    fresh = Load(url, rows, labels, rate=FRESH_RATE, seed=1, timeout=TIMEOUT, fresh=True)
+    steady = Load(url, rows, labels, rate=RATE - FRESH_RATE, timeout=TIMEOUT, in_flight=IN_FLIGHT)
+    fresh = Load(url, rows, labels, rate=FRESH_RATE, seed=1, timeout=TIMEOUT, in_flight=IN_FLIGHT, fresh=True)
     loop = asyncio.get_running_loop()
     for load in (steady, fresh):
         loop.call_later(MAX_SECONDS, load.stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections import Counter
 from pathlib import Path
 from time import monotonic
@@ -181,6 +182,29 @@ async def test_names_that_do_not_resolve_are_asked_again_and_forgotten(caplog):
     assert names.addresses("does-not-exist.invalid") == ()
     names.stop()
     assert names.addresses("localhost") == ()
+
+
+async def test_a_name_that_stands_for_nothing_any_more_has_no_addresses(monkeypatch):
+    """And one that the name server does not answer for keeps them."""
+    answers: list[str | int] = ["10.0.0.1", socket.EAI_AGAIN, socket.EAI_NONAME, "10.0.0.1", socket.EAI_NODATA]
+    asked: list[tuple[str, ...]] = []
+    names = Names(lambda: None)
+
+    async def resolve(*_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.append(names.addresses("pods.test"))
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, int):
+            raise socket.gaierror(answer, "injected")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answer, 0))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    monkeypatch.setattr("coalmine_sidecar.relay.names.REFRESH", 0.01)
+    monkeypatch.setattr("coalmine_sidecar.relay.names.RETRY", 0.01)
+    names.follow(["pods.test"])
+    await eventually(lambda: len(asked) > 6)
+    names.stop()
+    there = ("10.0.0.1",)
+    assert asked[:7] == [(), there, there, there, there, there, ()]
 
 
 class Uses:

@@ -35,6 +35,10 @@ ROUTING_VOLUME: Final = "coalmine-routing"
 NO_TOKEN_VOLUME: Final = "coalmine-no-token"  # noqa: S105 - the name of a volume without one
 _TOKEN_FOLDER: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - where a token would be, and none is
 
+#: Seconds a probe waits. A pod that lacks CPU for a moment is slow; taken out of its Service, it leaves its requests to
+#: the others, which are as short of it. A process that ended is noticed without a probe.
+PATIENCE: Final = 5
+
 #: The image's user.
 UID: Final = 65532
 #: Kubernetes' default, in seconds, and the share of it that requests get to finish; the rest is the model's own.
@@ -232,7 +236,7 @@ def _sidecar(settings: InjectionSettings, identity: Identity, arguments: list[st
         "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in PORT_NAMES.items()],
         # Up is enough to start the model, which may take minutes to load; the routing file may come meanwhile.
         "startupProbe": _probe("/healthz", period=1, failures=120),
-        "readinessProbe": _probe("/readyz", period=2, failures=2),
+        "readinessProbe": _probe("/readyz", period=2, failures=3),
         "resources": {
             "requests": {"cpu": settings.cpu_request, "memory": settings.memory_request},
             "limits": {"memory": settings.memory_limit},
@@ -254,7 +258,7 @@ def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
     return {
         "httpGet": {"path": path, "port": ADMIN_PORT},
         "periodSeconds": period,
-        "timeoutSeconds": 3,
+        "timeoutSeconds": PATIENCE,
         "failureThreshold": failures,
     }
 

@@ -27,6 +27,7 @@ from . import labels, patch
 from .injection import (
     INGRESS_PORT,
     LOCAL_PORT,
+    PATIENCE,
     ROUTING_KEY,
     SIDECAR,
     Identity,
@@ -154,7 +155,7 @@ def _identity(uid: str, deployment: str, revision: str, model: Model) -> Identit
         port=model.port,
         drain_key=drain_key(uid, revision),
         secret=labels.routing_secret(deployment),
-        readiness={**_ready(model), "periodSeconds": 2},
+        readiness={**_ready(model), "periodSeconds": 2, "timeoutSeconds": PATIENCE},
     )
 
 

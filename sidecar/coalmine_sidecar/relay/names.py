@@ -12,9 +12,14 @@ from typing import Final
 #: Seconds between two looks. Cluster DNS has a TTL of 5 s on headless records (CoreDNS's default), and getaddrinfo
 #: does not tell a TTL.
 REFRESH: Final = 5.0
-#: While a name has not resolved yet.
+#: While a name stands for nothing.
 RETRY: Final = 0.5
+#: Answers in a row after which it is believed that a name stands for nothing: a name server that has just started may
+#: not know its names yet.
+BELIEVED: Final = 2
 MAX_ADDRESSES: Final = 1000
+
+_NOTHING: Final = (socket.EAI_NONAME, socket.EAI_NODATA)
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +43,10 @@ def is_literal(host: str) -> bool:
 
 
 class Names:
-    """What names stand for. An answer holds until the next one; a name server that is away changes nothing."""
+    """What names stand for. An answer holds until the next one; a name server that is away changes nothing.
+
+    A name that stands for nothing any more has no addresses: those of pods that are gone are given to other pods.
+    """
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -63,6 +71,7 @@ class Names:
 
     async def _keep_up(self, host: str) -> None:
         failed = False
+        empty = 0
         while True:
             try:
                 found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
@@ -70,10 +79,16 @@ class Names:
                 if not failed:
                     log.warning("endpoint %s does not resolve: %s", host, error)
                 failed = True
+                empty = empty + 1 if isinstance(error, socket.gaierror) and error.errno in _NOTHING else 0
+                if empty >= BELIEVED:
+                    self._learn(host, ())
             else:
                 failed = False
-                addresses = tuple(sorted({str(entry[4][0]) for entry in found})[:MAX_ADDRESSES])
-                if addresses != self._known.get(host):
-                    self._known[host] = addresses
-                    self._changed()
-            await asyncio.sleep(REFRESH if host in self._known else RETRY)
+                empty = 0
+                self._learn(host, tuple(sorted({str(entry[4][0]) for entry in found})[:MAX_ADDRESSES]))
+            await asyncio.sleep(RETRY if empty or not self._known.get(host) else REFRESH)
+
+    def _learn(self, host: str, addresses: tuple[str, ...]) -> None:
+        if addresses != self._known.get(host, ()):
+            self._known[host] = addresses
+            self._changed()

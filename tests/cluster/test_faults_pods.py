@@ -1,0 +1,50 @@
+"""Pods that go one after the other, as when nodes are drained: no client notices."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cluster.faults import guarded
+from tests.cluster.lab.cluster import Cluster
+from tests.cluster.operating import Watched, operator_for
+from tests.cluster.traffic import traffic
+
+pytestmark = pytest.mark.timeout(400, func_only=True)
+
+#: Seconds of the whole, and between two pods.
+LASTS = 120.0
+EVERY = 5.0
+
+
+@pytest.fixture
+def fraud(cluster: Cluster, namespace: str, sidecar_image: str, tmp_path: Path) -> Iterator[Watched]:
+    with operator_for(cluster, [namespace], sidecar_image, tmp_path / "operator.log"):
+        watched = Watched(cluster, namespace)
+        yield watched
+        # Pods that drain for the whole of their grace would keep the namespace.
+        watched.kubectl("delete", "md", "--all")
+
+
+def test_random_pods_deleted_for_two_minutes(
+    cluster: Cluster, fraud: Watched, model_image: str, tmp_path: Path
+) -> None:
+    fraud.apply(guarded(model_image, replicas=3))
+    fraud.healthy("v1")
+    cluster.wait(lambda: fraud.status["stable"]["ready"] == 3, "all pods", 90)
+    chance, deleted = random.Random(5), []
+    with traffic(cluster, f"http://fraud.{fraud.namespace}", tmp_path) as seen:
+        began = time.monotonic()
+        while time.monotonic() < began + LASTS:
+            name = chance.choice(sorted(fraud.pods()))
+            fraud.kubectl("delete", f"pod/{name}", "--wait=false")
+            deleted.append(name)
+            time.sleep(max(0.0, began + len(deleted) * EVERY - time.monotonic()))
+    print(f"{len(deleted)} pods deleted; {seen.summary()}; {seen.rate():.0f}/s")
+    assert not seen.errors(), seen.summary()
+    assert len(deleted) >= LASTS / EVERY / 2
+    cluster.wait(lambda: fraud.status["stable"]["ready"] == 3, "all pods again", 90)
+    assert fraud.status["phase"] == "Healthy"
