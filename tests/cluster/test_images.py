@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import urllib.request
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,40 +19,45 @@ from tests.cluster.lab.images import Image
 from tests.cluster.lab.run import LabError
 from tests.cluster.pods import RESTRICTED_CONTAINER, pod
 
-ALL = [images.SIDECAR, images.OPERATOR, images.MODEL]
 PYTHON = "/opt/coalmine/bin/python3"
 
 
-def packages(image: Image) -> set[str]:
+@pytest.fixture(scope="module")
+def archives(node: NodeCluster, shown: Callable[[], AbstractContextManager[object]]) -> dict[Image, Path]:
+    """Of all images; built here, where no test's time runs."""
+    with shown():
+        return {image: images.archive(image) for image in (images.SIDECAR, images.OPERATOR, images.MODEL)}
+
+
+def packages(archive: Path) -> set[str]:
     """Names of what can be imported in the image, the standard library and the base's own apart."""
-    names = read_names(images.archive(image))
+    names = read_names(archive)
     tails = (re.sub(r"^opt/coalmine/(lib/python[^/]+/site-packages|code)/", "", name) for name in names)
     return {tail.partition("/")[0] for name, tail in zip(names, tails, strict=True) if tail != name}
 
 
-@pytest.mark.parametrize("image", ALL, ids=lambda image: image.target)
-def test_runs_as_nobody_and_without_a_shell(
-    node: NodeCluster, image: Image, capsys: pytest.CaptureFixture[str]
+def test_they_run_as_nobody_and_without_a_shell(
+    archives: dict[Image, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    archive = images.archive(image)
-    config = read_config(archive)
+    for image, archive in archives.items():
+        config = read_config(archive)
 
-    assert config["User"] == "65532:65532"
-    assert config["Entrypoint"][0].endswith("/bin/python3")
-    assert not config.get("Cmd")
+        assert config["User"] == "65532:65532", image.name
+        assert config["Entrypoint"][0].endswith("/bin/python3"), image.name
+        assert not config.get("Cmd"), image.name
     with capsys.disabled():
-        print(f"\n{image.name}: {archive.stat().st_size / 1e6:.0f} MB")
+        print("\n" + ", ".join(f"{image.name} {path.stat().st_size / 1e6:.0f} MB" for image, path in archives.items()))
 
 
-def test_the_sidecar_carries_nothing_but_itself(node: NodeCluster) -> None:
-    found = packages(images.SIDECAR)
+def test_the_sidecar_carries_nothing_but_itself(archives: dict[Image, Path]) -> None:
+    found = packages(archives[images.SIDECAR])
 
     assert {"coalmine_sidecar", "aiohttp", "httptools", "msgspec", "prometheus_client", "psutil", "uvloop"} <= found
     assert not found & {"coalmine_operator", "kopf", "kubernetes", "cryptography", "numpy", "yaml", "pip", "setuptools"}
 
 
-def test_the_operator_carries_what_it_imports(node: NodeCluster) -> None:
-    found = packages(images.OPERATOR)
+def test_the_operator_carries_what_it_imports(archives: dict[Image, Path]) -> None:
+    found = packages(archives[images.OPERATOR])
 
     assert {"coalmine_operator", "coalmine_sidecar", "kopf", "cryptography", "numpy", "yaml"} <= found
     assert not found & {"kubernetes", "pip", "setuptools", "sklearn", "pytest"}
