@@ -28,6 +28,10 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.demo ## serve, canary, promote and roll back real models on this machine (2 minutes)
 	$(BIN)/python -m examples.demo
 
+.PHONY: demo-cluster
+demo-cluster: $(VENV)/.dev ## the same in a real Kubernetes, with helm and kubectl (root; see make tools)
+	$(BIN)/python -m examples.demo_cluster
+
 .PHONY: test
 test: lint ## everything CI runs: lint, types, import rules, all tests, those on a real Kubernetes node too
 	$(BIN)/pytest tests/unit tests/property tests/relay tests/local tests/chart tests/cluster

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from . import cgroups
 from .build import programs
 from .cache import PROJECT
-from .containers import image_names, import_image
+from .containers import image_names, import_image, name_again
 from .gate import gate_command
 from .layout import Layout
 from .run import LabError, run
@@ -45,7 +45,10 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "KUBECONFIG": str(self.api)}
+        """In which a shell finds kubectl, helm and the cluster."""
+        folders = dict.fromkeys(str(Path(program).parent) for program in self._tools.values())
+        path = os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)])
+        return {**os.environ, "KUBECONFIG": str(self.api), "PATH": path}
 
     def kubectl(self, *words: str | Path, input: str | None = None, timeout: float = 60) -> str:
         return run(self._tools["kubectl"], *words, input=input, timeout=timeout, environment=self.environment)
@@ -201,6 +204,10 @@ class NodeCluster(Cluster):
 
     def load(self, archive: Path) -> None:
         import_image(self.layout, archive)
+
+    def name_again(self, image: str, name: str) -> None:
+        """Make an image known by another name as well."""
+        name_again(self.layout, image, name)
 
     def images(self) -> list[str]:
         return image_names(self.layout)
