@@ -7,8 +7,10 @@ import contextlib
 import json
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import yaml
 from tests.cluster.lab.cluster import Cluster
 from tests.cluster.lab.run import LabError
 
@@ -22,26 +24,40 @@ class Install:
     def __init__(self, cluster: Cluster, operator_image: str, sidecar_image: str, **values: Any) -> None:
         self.cluster = cluster
         self.own, self.models = (f"{what}-{secrets.token_hex(4)}" for what in ("coalmine", "models"))
-        self._values: dict[str, Any] = {
+        #: For every `helm`.
+        self.values: dict[str, Any] = {
             "watchNamespaces": [self.models],
-            "image": _image(operator_image),
-            "sidecar": {"image": _image(sidecar_image), "resources": {"requests": {"cpu": "5m"}}},
+            **_images(operator_image, sidecar_image),
             "operator": {"resources": {"requests": {"cpu": "5m"}}},
             "webhook": {"resources": {"requests": {"cpu": "5m"}}},
             **values,
         }
 
-    def helm(self, verb: str, **values: Any) -> None:
+    def use(self, operator_image: str, sidecar_image: str) -> None:
+        """From the next `helm` on."""
+        self.values.update(_images(operator_image, sidecar_image))
+
+    def helm(self, verb: str, chart: str | Path = CHART, **values: Any) -> None:
         """Waits until everything is ready. The definitions may be somebody else's, of another test."""
         try:
             self.cluster.helm(
-                *(verb, RELEASE, CHART, "--namespace", self.own, "--wait", "--timeout", "150s", "--take-ownership"),
+                *(verb, RELEASE, chart, "--namespace", self.own, "--wait", "--timeout", "150s", "--take-ownership"),
                 *("--force-conflicts", "--values", "-"),
-                input=json.dumps({**self._values, **values}),
+                input=json.dumps({**self.values, **values}),
                 timeout=170,
             )
         except LabError as error:
             raise LabError(f"{error}\n{self.cluster.happenings(self.own)}\n{self.log('operator')}") from error
+
+    def render(self, **values: Any) -> list[dict[str, Any]]:
+        """The objects that the chart would make with these values as well."""
+        words = ("template", RELEASE, CHART, "--namespace", self.own, "--values", "-")
+        text = self.cluster.helm(*words, input=json.dumps({**self.values, **values}))
+        return [made for made in yaml.safe_load_all(text) if made]
+
+    def notes(self) -> str:
+        """What `helm install` has printed."""
+        return self.cluster.helm("get", "notes", RELEASE, "--namespace", self.own)
 
     def log(self, component: str) -> str:
         return self.cluster.kubectl("logs", f"deployment/{RELEASE}-{component}", "--namespace", self.own)
@@ -66,20 +82,29 @@ class Install:
         return self.cluster.run_in_net(["curl", *status, *words, url])
 
 
+def _images(operator: str, sidecar: str) -> dict[str, Any]:
+    return {
+        "image": _image(operator),
+        "sidecar": {"image": _image(sidecar), "resources": {"requests": {"cpu": "5m"}}},
+    }
+
+
 def _image(name: str) -> dict[str, str]:
     repository, _, tag = name.rpartition(":")
     return {"repository": repository, "tag": tag}
 
 
 @contextlib.contextmanager
-def installed(cluster: Cluster, operator_image: str, sidecar_image: str, **values: Any) -> Iterator[Install]:
+def installed(
+    cluster: Cluster, operator_image: str, sidecar_image: str, chart: str | Path = CHART, **values: Any
+) -> Iterator[Install]:
     """`helm install` with both namespaces made before, and all of it taken away. `values` are kept for upgrades."""
     release = Install(cluster, operator_image, sidecar_image, **values)
     for name in (release.own, release.models):
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     try:
-        release.helm("install")
+        release.helm("install", chart)
         yield release
     finally:
         cluster.helm("uninstall", RELEASE, "--namespace", release.own, "--ignore-not-found")

@@ -1,0 +1,216 @@
+"""The loop the product is for, with everything real: chart, kubelet, Prometheus, Alertmanager, and clients that count.
+
+The tests are chapters of one story under one load; each brings about what it begins with.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.cluster.installed import Install, installed
+from tests.cluster.lab.cluster import Cluster
+from tests.cluster.monitoring import ALERTMANAGER, Monitoring, monitoring
+from tests.cluster.operating import Watched, manifest
+from tests.cluster.traffic import Traffic, traffic
+
+pytestmark = pytest.mark.timeout(300, func_only=True)
+
+ALERT = "ModelLatencyHigh"
+WEIGHTS = (10, 30, 60)
+#: Seconds of a step: some 2,000 requests, so that decks of 100 that are cut at its ends make less than a point.
+STEP = 9.0
+#: Seconds at both ends of a step that are not looked at: requests on their way, and the clocks of two processes.
+MARGIN = 0.25
+ROLLBACKS = 20
+
+
+@pytest.fixture(scope="module")
+def release(cluster: Cluster, operator_image: str, sidecar_image: str) -> Iterator[Install]:
+    with installed(cluster, operator_image, sidecar_image) as release:
+        yield release
+
+
+@pytest.fixture(scope="module")
+def watching(release: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitoring]:
+    if ALERTMANAGER is None:
+        reason = "no Alertmanager here: `make tools` installs it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    with monitoring(release, tmp_path_factory.mktemp("monitoring")) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def fraud(release: Install, model_image: str) -> Watched:
+    """v1 serves."""
+    watched = Watched(release.cluster, release.models)
+    watched.apply(deployment(model_image, "v1"))
+    watched.healthy("v1")
+    return watched
+
+
+@pytest.fixture(scope="module")
+def load(fraud: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
+    with traffic(fraud.cluster, f"http://{fraud.name}.{fraud.namespace}", tmp_path_factory.mktemp("load")) as seen:
+        yield seen
+
+
+@pytest.fixture
+def v2(fraud: Watched, load: Traffic, model_image: str) -> str:
+    """v2 is stable: its revision."""
+    if fraud.status["stable"]["version"] != "v2":
+        fraud.apply(deployment(model_image, "v2"))
+    revision: str = fraud.healthy("v2")["stable"]["revision"]
+    return revision
+
+
+def deployment(image: str, version: str, serves: str = "", steps: Any = None, keep: str = "5s") -> dict[str, Any]:
+    """As in examples/breast-cancer.yaml. `serves`: the model of another version."""
+    gates = [step for weight in WEIGHTS for step in ({"setWeight": weight}, {"pause": {"duration": f"{STEP:g}s"}})]
+    metrics = [
+        {"name": "errors", "preset": "errorRate"},
+        {"name": "labels", "preset": "outputDrift", "output": "label", "threshold": 0.2},
+    ]
+    document = manifest(
+        "fraud",
+        image,
+        version,
+        fallback={"version": "previous"},
+        strategy={"canary": {"steps": steps or gates, "scaleDownDelay": keep}},
+        analysis={"interval": "1s", "minRequests": 50, "metrics": metrics},
+        autoRollback={"alerts": [{"name": ALERT}], "bakeTime": "3s"},
+    )
+    (container,) = document["spec"]["template"]["spec"]["containers"]
+    container["env"] = [{"name": "MODEL_VERSION", "value": serves or version}, {"name": "BUILD", "value": version}]
+    return document
+
+
+def seconds(text: str) -> float:
+    return dt.datetime.fromisoformat(text).timestamp()
+
+
+def uids(fraud: Watched, revision: str) -> set[str]:
+    pods = fraud.pods().values()
+    return {pod["metadata"]["uid"] for pod in pods if pod["metadata"]["labels"]["coalmine.dev/revision"] == revision}
+
+
+def test_a_good_version_is_promoted_by_its_steps(fraud: Watched, load: Traffic, model_image: str) -> None:
+    began = time.time()
+    fraud.apply(deployment(model_image, "v2"))
+    windows: dict[int, float] = {}
+
+    def promoting(status: dict[str, Any]) -> bool:
+        rollout = status.get("rollout", {})
+        if rollout.get("step", 0) % 2:  # a pause: the weight before it is in force everywhere
+            windows.setdefault(rollout["weight"], seconds(rollout["stepAt"]))
+        return len(windows) == len(WEIGHTS)
+
+    revision = fraud.until("the last step", promoting, 150)["canary"]["revision"]
+    before = uids(fraud, revision)
+    assert fraud.healthy("v2")["stable"]["revision"] == revision
+    assert uids(fraud, revision) == before, "promotion restarted a pod"
+    shares = {weight: load.share(revision, start + MARGIN, start + STEP - MARGIN) for weight, start in windows.items()}
+    print(f"\nmeasured weights: { {weight: round(share, 2) for weight, share in shares.items()} }")
+    assert shares == {weight: pytest.approx(weight, abs=1) for weight in WEIGHTS}
+    assert not load.errors(began), load.summary()
+
+
+def test_prometheus_sees_every_sidecar_and_has_every_rule(watching: Monitoring, fraud: Watched, v2: str) -> None:
+    def scraped() -> bool:
+        targets = watching.targets()
+        return {one["labels"]["pod"] for one in targets if one["health"] == "up"} == set(fraud.pods())
+
+    fraud.cluster.wait(scraped, "every sidecar to be scraped", 60)
+    (weight,) = fraud.cluster.wait(
+        lambda: watching.query("max by (version) (coalmine_route_weight) == 100"), "a weight"
+    )
+    assert weight["metric"]["version"] == "v2"
+
+    def evaluated() -> bool:
+        return all(rule["health"] == "ok" for rule in watching.rules())
+
+    fraud.cluster.wait(evaluated, "every rule to be evaluated", 60)
+    assert ALERT in {rule["name"] for rule in watching.rules()}
+
+
+def test_a_version_that_answers_wrongly_is_rolled_back_by_verdict(
+    fraud: Watched, load: Traffic, v2: str, model_image: str
+) -> None:
+    began = time.time()
+    fraud.apply(deployment(model_image, "v3"))
+    back = rolled_back(fraud, "v3")
+    assert back["reason"] == "AnalysisFailed"
+    assert {verdict["metric"] for verdict in back["evidence"]} == {"labels"}
+    assert fraud.status["stable"]["revision"] == v2
+    print(f"\nv3: last request {load.last(back['source']) - seconds(back['at']):.2f} s after the verdict")
+    assert not load.errors(began), load.summary()
+
+
+def test_a_slow_version_is_rolled_back_by_an_alert(
+    fraud: Watched, load: Traffic, watching: Monitoring, v2: str, model_image: str
+) -> None:
+    began = time.time()
+    fraud.apply(deployment(model_image, "v4"))
+    back = rolled_back(fraud, "v4")
+    assert (back["reason"], back["alert"]["name"]) == ("AlertFiring", ALERT)
+    labels = back["alert"]["labels"]
+    assert (labels["version"], labels["track"]) == ("v4", "canary")
+    assert (labels["modeldeployment"], labels["namespace"]) == (fraud.name, fraud.namespace)
+    assert fraud.status["stable"]["revision"] == v2
+    print(
+        f"\nv4: last request {load.last(back['source']) - seconds(back['alert']['receivedAt']):.2f} s after the webhook"
+    )
+    assert not load.errors(began), load.summary()
+
+
+def rolled_back(fraud: Watched, version: str) -> dict[str, Any]:
+    """How, once no sidecar routes to it any more."""
+
+    def done(status: dict[str, Any]) -> bool:
+        last = status.get("lastRollback", {})
+        return last.get("sourceVersion") == version and "doneAt" in last
+
+    back: dict[str, Any] = fraud.until(f"{version} to be rolled back", done, 120)["lastRollback"]
+    return back
+
+
+def test_from_webhook_to_last_request(
+    fraud: Watched, load: Traffic, watching: Monitoring, v2: str, model_image: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Alertmanager is told that an alert fires, the rest is as ever. v5 answers well: nothing else takes it out."""
+    began = time.time()
+    fraud.apply(deployment(model_image, "v5", serves="v2", steps=[{"setWeight": 50}, {"pause": {}}], keep="5m"))
+    took = []
+    for number in range(ROLLBACKS):
+        if number:
+            fraud.annotate("retry", "v5")
+        took.append(_seconds_to_last_request(fraud, load, watching, number))
+    with capsys.disabled():
+        p50, p99 = statistics.median(took), sorted(took)[-1]
+        print(f"\nwebhook to last request of the canary, {len(took)} rollbacks: p50 {p50:.2f} s, p99 {p99:.2f} s")
+    assert not load.errors(began), load.summary()
+
+
+def _seconds_to_last_request(fraud: Watched, load: Traffic, watching: Monitoring, number: int) -> float:
+    """From the operator's clock as it reads the webhook to a client's as it sends what the canary answers last."""
+    status = fraud.until("the canary", lambda s: s["phase"] == "Paused" and s.get("canary", {}).get("weight") == 50)
+    revision, paused = status["canary"]["revision"], time.time()
+    fraud.cluster.wait(lambda: load.last(revision) > paused, "the canary answers")
+    where = {"modeldeployment": fraud.name, "namespace": fraud.namespace, "version": "v5", "track": "canary"}
+    labels = {"alertname": ALERT, "number": str(number), **where}
+    watching.tell(labels)
+
+    def done(status: dict[str, Any]) -> bool:
+        last = status.get("lastRollback", {})
+        return last.get("alert", {}).get("labels", {}).get("number") == str(number) and "doneAt" in last
+
+    back = fraud.until("the rollback", done)["lastRollback"]
+    watching.tell(labels, ended=True)
+    return max(0.0, load.last(revision) - seconds(back["alert"]["receivedAt"]))
