@@ -86,7 +86,7 @@ def _main(arguments: argparse.Namespace, folder: Path) -> int:
             screen.command(f"export KUBECONFIG={cluster.api} PATH={tools}$PATH")
             shell = Shell(cluster.environment, folder / "commands.log", screen.command)
             senders = Senders(shell, NAMESPACE, rate=arguments.rate)
-            return play(OnCluster(shell, end), senders, screen, arguments.json)
+            return play(OnCluster(shell, senders, end), senders, screen, arguments.json)
     except LabError as error:
         screen.say(f"✗ {error}", "bold red")
         return 1

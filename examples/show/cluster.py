@@ -18,6 +18,7 @@ from coalmine_operator.sources.snapshots import Snapshots
 from coalmine_operator.web.bridge import ERRORS
 from coalmine_operator.web.view import DeploymentView, RevisionView
 
+from .senders import Senders
 from .shell import Shell
 from .stage import NAME, Pod
 from .timeline import NotTrueError
@@ -43,8 +44,9 @@ class OnCluster:
     killing = "v2's pods are deleted"
     revived = "v2's pods are made anew"
 
-    def __init__(self, shell: Shell, end: Callable[[], Awaitable[list[str]]] | None) -> None:
+    def __init__(self, shell: Shell, senders: Senders, end: Callable[[], Awaitable[list[str]]] | None) -> None:
         self.shell = shell
+        self.senders = senders
         self._end = end
         self._undo: list[str] = []
         self._session: aiohttp.ClientSession | None = None
@@ -54,6 +56,7 @@ class OnCluster:
 
     async def start(self) -> None:
         await self._install()
+        await self.senders.start()
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
         self._snapshots = Snapshots(self._session)
         self._api = await self._serving("kubectl proxy --port=0")
@@ -76,6 +79,7 @@ class OnCluster:
             f"kubectl delete namespace {SYSTEM} --ignore-not-found",
             f"helm uninstall coalmine --namespace {SYSTEM} --ignore-not-found --wait",
             f"kubectl delete namespace {NAMESPACE} --ignore-not-found",
+            f"kubectl delete pod clients --namespace {NAMESPACE} --ignore-not-found --now",
         ]
         await self.shell.run(INSTALL + (" --set crds.enabled=false" if definition else ""), timeout=200.0)
         await self.shell.run(f"kubectl create namespace {NAMESPACE}")
@@ -93,8 +97,9 @@ class OnCluster:
         raise NotTrueError(f"{command}: did not say where it listens")
 
     async def edit(self, version: str) -> None:
-        edited = f"sed 's/version v1/version {version}/' {MANIFEST}"
-        await self.shell.run(f"{edited} | kubectl apply --namespace {NAMESPACE} --filename -")
+        apply = f"kubectl apply --namespace {NAMESPACE} --filename"
+        edited = f"sed 's/version v1/version {version}/' {MANIFEST} | {apply} -"
+        await self.shell.run(f"{apply} {MANIFEST}" if version == "v1" else edited)
 
     def broken(self) -> str:
         return self.shell.broken()

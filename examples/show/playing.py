@@ -111,7 +111,7 @@ def in_folder(run: Callable[[Path], int], *, keep: bool) -> int:
     except KeyboardInterrupt:
         status = INTERRUPTED
     finally:
-        if status in (0, INTERRUPTED) and not keep:
+        if (status in (0, INTERRUPTED) and not keep) or not any(folder.iterdir()):
             shutil.rmtree(folder, ignore_errors=True)
         else:
             print(f"logs and state are in {os.path.relpath(folder)}")

@@ -15,8 +15,6 @@ from .timeline import NotTrueError
 
 IMAGE = "coalmine-demo-model:dev"
 PYTHON = "/opt/model/bin/python3"
-#: Seconds for the requests on their way when the clients are told to end.
-END = 30.0
 
 
 class Senders:
@@ -36,7 +34,7 @@ class Senders:
         return [record for record in self.records if record.error]
 
     async def start(self) -> None:
-        """A pod to send from. Raises NotTrueError."""
+        """Make the pod that they send from. Raises NotTrueError."""
         where = f"--namespace {self._namespace}"
         await self._shell.run(
             f"kubectl run clients {where} --image {IMAGE} --image-pull-policy IfNotPresent --command -- sleep infinity"
@@ -60,7 +58,7 @@ class Senders:
                 self.labels.right, self.labels.wrong = Counter(read["right"]), Counter(read["wrong"])
                 self.held_back = read["held_back"]
         if not told:
-            raise NotTrueError("the clients ended by themselves: requests may be missing")
+            raise NotTrueError(f"the clients ended by themselves: {self._shell.last_words()}")
 
     def stop(self) -> None:
         if self._process is not None and self._process.stdin is not None:

@@ -56,8 +56,13 @@ class Shell:
 
     def broken(self) -> str:
         """Which of the commands that should run has ended, or nothing."""
-        ended = {command: process for command, process in self._kept.items() if process.returncode is not None}
-        return next((f"{command}: ended with status {process.returncode}" for command, process in ended.items()), "")
+        ended = [command for command, process in self._kept.items() if process.returncode is not None]
+        return next((f"{command}: {self.last_words()}" for command in ended), "")
+
+    def last_words(self) -> str:
+        """Of the commands that were kept."""
+        lines = self._log.read_text(errors="replace").strip().splitlines() if self._log.exists() else []
+        return lines[-1][-LAST_WORDS:] if lines else "nothing was said"
 
     async def stop(self) -> None:
         """End the commands that were kept."""
