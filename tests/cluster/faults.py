@@ -21,9 +21,11 @@ from tests.cluster.traffic import Traffic
 SIDECAR = "coalmine-sidecar"
 
 
-def guarded(image: str, version: str = "v1", *, stands_by: str = "", **spec: Any) -> dict[str, Any]:
+def guarded(
+    image: str, version: str = "v1", *, name: str = "fraud", stands_by: str = "", **spec: Any
+) -> dict[str, Any]:
     """A model deployment as people run it: Kubernetes' own grace; `stands_by` is the version of its fallback."""
-    document = manifest("fraud", image, version, **spec)
+    document = manifest(name, image, version, **spec)
     template = document["spec"]["template"]
     del template["spec"]["terminationGracePeriodSeconds"]
     if stands_by:

@@ -60,9 +60,11 @@ class Operator:
 
 
 @contextlib.contextmanager
-def operator_for(cluster: Cluster, namespaces: Sequence[str], sidecar_image: str, log: Path) -> Iterator[Operator]:
+def operator_for(
+    cluster: Cluster, namespaces: Sequence[str], sidecar_image: str, log: Path, *flags: str
+) -> Iterator[Operator]:
     install(cluster)
-    operator = Operator(cluster, namespaces, sidecar_image, log)
+    operator = Operator(cluster, namespaces, sidecar_image, log, *flags)
     operator.start()
     try:
         yield operator

@@ -7,7 +7,6 @@ import contextlib
 import datetime as dt
 import json
 import secrets
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import yaml
 from tests.cluster.lab.cluster import Cluster, NodeCluster
 from tests.cluster.lab.run import LabError
 from tests.cluster.pods import RESTRICTED_CONTAINER, RESTRICTED_POD, service
+from tests.cluster.traffic import traffic
 
 from coalmine_operator.webhook.authority import bundle, issue
 
@@ -27,31 +27,6 @@ TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
 SIDECAR = "coalmine-sidecar"
 #: In the pods' network; nothing else listens there.
 PORT = 19443
-
-LOAD = """
-import collections, http.client, json, sys, threading, time
-host, clients = sys.argv[1], int(sys.argv[2])
-row = json.dumps({"inputs": [{"name": "features", "shape": [1, 30], "datatype": "FP64", "data": [1.0] * 30}]})
-done, seen = threading.Event(), collections.Counter()
-def client():
-    connection = http.client.HTTPConnection(host, 80, timeout=20)
-    while not done.is_set():
-        try:
-            connection.request("POST", "/v2/models/fraud/infer", row, {"Content-Type": "application/json"})
-            reply = connection.getresponse()
-            reply.read()
-            seen["ok" if reply.status == 200 else f"status {reply.status}"] += 1
-        except (OSError, http.client.HTTPException) as error:
-            seen[repr(error)] += 1
-            connection.close()
-        time.sleep(0.01)
-threads = [threading.Thread(target=client) for _ in range(clients)]
-[thread.start() for thread in threads]
-sys.stdin.read()
-done.set()
-[thread.join() for thread in threads]
-print(json.dumps(seen))
-"""
 
 
 def shapes() -> dict[str, dict[str, Any]]:
@@ -137,7 +112,7 @@ def webhook(node: NodeCluster, namespace: str, sidecar_image: str, folder: Path)
 
 
 def plain(image: str) -> list[dict[str, Any]]:
-    """A model server as somebody runs it today, but for a label and a target port."""
+    """A model server as somebody runs it today."""
     container = {
         "name": "server",
         "image": image,
@@ -148,12 +123,17 @@ def plain(image: str) -> list[dict[str, Any]]:
         "securityContext": RESTRICTED_CONTAINER,
     }
     template = {
-        "metadata": {"labels": {"app": "iris", "coalmine.dev/inject": "true"}},
+        "metadata": {"labels": {"app": "iris"}},
         "spec": {"securityContext": RESTRICTED_POD, "containers": [container]},
     }
     spec = {"replicas": 2, "selector": {"matchLabels": {"app": "iris"}}, "template": template}
     deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "iris"}, "spec": spec}
-    return [deployment, service("iris", {"app": "iris"}, 8008)]
+    return [deployment, service("iris", {"app": "iris"}, 8080)]
+
+
+#: All that its adoption takes: a label, and a target port.
+ADOPTED = {"spec": {"template": {"metadata": {"labels": {"coalmine.dev/inject": "true"}}}}}
+ROUTED = {"spec": {"ports": [{"port": 80, "targetPort": 8008}]}}
 
 
 def test_a_plain_deployment_is_adopted_and_no_request_is_lost_when_it_is_rolled(
@@ -165,27 +145,28 @@ def test_a_plain_deployment_is_adopted_and_no_request_is_lost_when_it_is_rolled(
         items = node.get("pods", "--selector=app=iris", *where)["items"]
         return {item["metadata"]["name"]: item for item in items}
 
+    node.apply(plain(model_image), namespace)
+    rolled_out(node, namespace)
+    assert not any("initContainers" in pod["spec"] for pod in pods().values())
     with webhook(node, namespace, sidecar_image, tmp_path):
         # The webhook may still be starting; the Deployment's controller tries again.
-        node.apply(plain(model_image), namespace)
+        node.kubectl("patch", "deployment/iris", "--patch", json.dumps(ADOPTED), *where)
+        node.kubectl("patch", "service/iris", "--patch", json.dumps(ROUTED), *where)
         rolled_out(node, namespace)
+        node.wait(lambda: all("initContainers" in pod["spec"] for pod in pods().values()), "pods before it to go", 60)
         for pod in pods().values():
             assert [one["name"] for one in pod["spec"]["initContainers"]] == [SIDECAR]
-        load = node.into_net([sys.executable, "-c", LOAD, f"iris.{namespace}", "8"])
-        with subprocess.Popen(load, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as clients:
+        with traffic(node, f"http://iris.{namespace}", tmp_path) as seen:
             old = [Followed(node, namespace, name) for name in pods()]
             node.kubectl("rollout", "restart", "deployment/iris", *where)
             rolled_out(node, namespace)
             node.wait(lambda: not {one.name for one in old} & set(pods()), "the old pods to go", 60)
-            said, _ = clients.communicate(timeout=30)
-        seen = json.loads(said)
         for one in old:
             lines = one.lines()
             assert any("asked to drain" in line for line in lines), lines
             assert any("drained in" in line and "0 connections left" in line for line in lines), lines
-        answered = seen.pop("ok", 0)
-        assert seen == {}
-        assert answered > 200
+        print(f"{seen.summary()}; {seen.rate():.0f}/s")
+        assert not seen.errors(), seen.summary()
         node.kubectl("delete", "deployment/iris", "--wait=false", *where)
 
 
