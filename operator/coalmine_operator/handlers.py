@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import kopf
@@ -23,6 +25,8 @@ Saw = Callable[[Kind, str | None, Any], None]
 
 #: Seconds without a word, bookmarks included, after which a watch is begun anew.
 INACTIVITY: Final = 70.0
+#: Seconds before a watch is tried again while the API server is away.
+AGAIN: Final = (1.0, 1.0, 2.0, 3.0, 5.0)
 #: Objects of one page of the first list.
 CHUNK: Final = 50
 #: Seconds before a new try where the API server knows us no more.
@@ -55,8 +59,27 @@ def _watch(registry: kopf.OperatorRegistry, kind: Kind, saw: Saw) -> None:
         saw(kind, event["type"], event["object"])
 
 
+#: kopf's loggers that tell of each try.
+_TELL_OF_TRIES: Final = ("kopf._cogs.clients.watching", "kopf._core.reactor.observation")
+
+
+class _Again:
+    """Seconds before each new try of a watch, without an end: after the last of a list kopf gives up watching."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from AGAIN
+        yield from itertools.repeat(AGAIN[-1])
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """kopf tells of each try of each watch; that the API server is away is told with the first one."""
+    tries = re.match(r"Request attempt #(\d+) failed; will retry", record.getMessage())
+    return tries is None or tries[1] == "1"
+
+
 def make_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
+    settings.networking.error_backoffs = _Again()
     settings.posting.enabled = False  # our events come from the engine, and say what happened
     settings.scanning.disabled = True  # no rights on all namespaces and all CRDs for what never changes
     settings.watching.inactivity_timeout = INACTIVITY
@@ -76,6 +99,8 @@ async def watching(saw: Saw, access: Access, *, namespaces: Sequence[str]) -> As
     uses this takes the signals back, and ends what is its own inside the block.
     """
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    for name in _TELL_OF_TRIES:
+        logging.getLogger(name).addFilter(_is_news)
     ready, stop = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(
         kopf.operator(

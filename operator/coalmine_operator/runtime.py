@@ -22,8 +22,9 @@ from .sources.snapshots import Traffic
 
 logger = logging.getLogger("coalmine")
 
-#: Seconds after a failed reconcile: doubled each time, from the first to the second figure.
-BACK_OFF: Final = (1.0, 60.0)
+#: Seconds after a failed reconcile: doubled each time, from the first to the second figure, which is also how long it
+#: may take until everything catches up after an outage.
+BACK_OFF: Final = (1.0, 15.0)
 #: The shortest time between two reconciles of one key that nobody waits for: changes come in bursts.
 FLOOR: Final = 0.05
 #: The longest time without a look, should a notification ever be lost.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coalmine_operator.__main__ import read_settings
-from coalmine_operator.handlers import make_registry, make_settings
+from coalmine_operator.handlers import make_registry, make_settings, watching
 from coalmine_operator.operating import OperatorError, OperatorSettings, operate
 from coalmine_operator.platforms.kubernetes import Settings
 from coalmine_operator.platforms.kubernetes.access import Access
@@ -103,3 +103,26 @@ async def test_kopf_watches_what_is_ours_and_writes_nothing() -> None:
     assert selected == {kind.plural for kind in WATCHED if kind is not MODEL_DEPLOYMENT}
     await asyncio.gather(*(handler.fn(event={"type": None, "object": {}}) for handler in handlers))
     assert len(seen) == len(WATCHED)
+
+
+async def test_watches_never_give_up_and_say_once_that_nobody_answers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries, enough = 0, asyncio.Event()
+
+    def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tries
+        tries += 1
+        if tries > 40:  # kopf's own list has eight for each request
+            enough.set()
+        writer.close()
+
+    monkeypatch.setattr("coalmine_operator.handlers.AGAIN", (0.01,))
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with watching(lambda *_: None, Access(f"http://127.0.0.1:{port}"), namespaces=["one"]) as watches:
+            await asyncio.wait_for(enough.wait(), 60)
+            assert not watches.done()
+    told = [record.getMessage() for record in caplog.records if "will retry" in record.getMessage()]
+    assert told
+    assert all("#1 failed" in line for line in told)
