@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -75,7 +76,9 @@ class Screen:
             self.say(_short(view))
 
     def refresh(self, timeline: Timeline, watch: Watch, load: Clients) -> None:
-        if self._live:
+        if self._live and not timeline.lines:
+            self._live.update(Spinner("dots", f"the stage is set: {timeline.seconds:.0f} s"), refresh=True)
+        elif self._live:
             parts: list[RenderableType] = [_timeline(timeline.lines, short=True)]
             if watch.view:
                 parts.append(deployment_panel(watch.view))
