@@ -127,7 +127,6 @@ async def _unless_told(work: Coroutine[Any, Any, object]) -> bool:
 @contextlib.asynccontextmanager
 async def _reconciling(platform: KubernetesPlatform, runtime: Runtime) -> AsyncIterator[None]:
     desk = OrderDesk(platform, runtime)
-    runtime.on_event(lambda key, event, _status: platform.tell(key, event))
     runtime.start()
     desk.start()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -17,8 +18,16 @@ from tests.cluster.lab.cluster import Cluster, NodeCluster
 from tests.cluster.lab.run import LabError
 from tests.cluster.pods import RESTRICTED_CONTAINER, RESTRICTED_POD
 
+from coalmine_operator.api.spec import KIND
+
 #: Kinds of what a model deployment owns.
 CHILDREN = "deployments,services,secrets,controllerrevisions,poddisruptionbudgets"
+
+_ASK = """
+import json, sys, urllib.request
+request = urllib.request.Request(sys.argv[1], sys.argv[2].encode(), {"Content-Type": "application/json"})
+print(json.load(urllib.request.urlopen(request, timeout=5))["model_version"])
+"""
 
 
 class Operator:
@@ -38,13 +47,17 @@ class Operator:
         ]  # fmt: skip
         self._cluster = cluster
         self._log = log
+        #: Variables that the process gets besides the tests' own.
+        self.environment: dict[str, str] = {"KUBECONFIG": ""}
         self._stack = contextlib.ExitStack()
         self.process: subprocess.Popen[bytes]
 
     def start(self) -> None:
         output = self._stack.enter_context(self._log.open("ab"))
         self.process = self._stack.enter_context(
-            self._cluster.process_in_net(self._argv, stdout=output, stderr=output, env={**os.environ, "KUBECONFIG": ""})
+            self._cluster.process_in_net(
+                self._argv, stdout=output, stderr=output, env={**os.environ, **self.environment}
+            )
         )
 
     def kill(self) -> None:
@@ -75,6 +88,19 @@ def operator_for(
     assert not bad, "\n".join(bad)
 
 
+@contextlib.contextmanager
+def namespaces(cluster: Cluster, *names: str) -> Iterator[list[str]]:
+    """Namespaces that refuse every pod which is not `restricted`; their model deployments go with them."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply(
+        [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}} for name in names]
+    )
+    try:
+        yield list(names)
+    finally:
+        cluster.kubectl("delete", "namespace", *names, "--wait=false")
+
+
 def manifest(name: str, image: str, version: str = "v1", **spec: Any) -> dict[str, Any]:
     """A model deployment whose rollouts need no traffic: steps by time, no questions to the evidence."""
     container = {
@@ -85,7 +111,7 @@ def manifest(name: str, image: str, version: str = "v1", **spec: Any) -> dict[st
         "securityContext": RESTRICTED_CONTAINER,
         "resources": {"requests": {"cpu": "5m"}},
     }
-    pod = {"securityContext": RESTRICTED_POD, "terminationGracePeriodSeconds": 5, "containers": [container]}
+    pod = {"securityContext": RESTRICTED_POD, "terminationGracePeriodSeconds": 8, "containers": [container]}
     return {
         "apiVersion": "coalmine.dev/v1alpha1",
         "kind": "ModelDeployment",
@@ -123,10 +149,14 @@ class Watched:
     def get(self, *words: str) -> Any:
         return json.loads(self.kubectl("get", *words, "--output=json"))
 
+    @property
+    def path(self) -> str:
+        """Where the API server keeps it."""
+        return f"/apis/coalmine.dev/v1alpha1/namespaces/{self.namespace}/modeldeployments/{self.name}"
+
     def read(self) -> dict[str, Any]:
         """The whole object, quickly."""
-        path = f"/apis/coalmine.dev/v1alpha1/namespaces/{self.namespace}/modeldeployments/{self.name}"
-        found: dict[str, Any] = self.cluster.read(path)
+        found: dict[str, Any] = self.cluster.read(self.path)
         return found
 
     @property
@@ -154,6 +184,39 @@ class Watched:
             timeout,
         )
 
+    def condition(self, kind: str, value: str, reason: str, text: str = "", timeout: float = 90) -> dict[str, Any]:
+        """The status, once one of its conditions is this, with `text` in its message."""
+
+        def holds(status: dict[str, Any]) -> bool:
+            return any(
+                (c["type"], c["status"], c["reason"]) == (kind, value, reason) and text in c.get("message", "")
+                for c in status.get("conditions", ())
+            )
+
+        return self.until(f"{kind}={value} {reason} {text!r}", holds, timeout)
+
+    def ask(self) -> str:
+        """The version that answers a client."""
+        row = {"inputs": [{"name": "features", "shape": [1, 30], "datatype": "FP64", "data": [1.0] * 30}]}
+        url = f"http://{self.name}.{self.namespace}/v2/models/fraud/infer"
+        return self.cluster.run_in_net(["python3", "-c", _ASK, url, json.dumps(row)]).strip()
+
+    def owned(self, subresource: str = "") -> str:
+        """What Coalmine owns of the object's fields, as the API server writes it."""
+        entries = json.loads(self.kubectl("get", f"md/{self.name}", "--output=json", "--show-managed-fields"))
+        mine = [
+            entry["fieldsV1"]
+            for entry in entries["metadata"]["managedFields"]
+            if entry["manager"] == "coalmine" and entry.get("subresource", "") == subresource
+        ]
+        return json.dumps(mine)
+
+    def routing(self) -> dict[str, Any]:
+        """What its routing Secret says."""
+        secret = self.get(f"secret/{self.name}-routing")
+        found: dict[str, Any] = json.loads(base64.b64decode(secret["data"]["routing.json"]))
+        return found
+
     def children(self) -> dict[str, dict[str, Any]]:
         """By kind and name."""
         items = self.get(CHILDREN, "--selector", f"app.kubernetes.io/instance={self.name}")["items"]
@@ -164,11 +227,18 @@ class Watched:
         items = self.cluster.read(f"/api/v1/namespaces/{self.namespace}/pods?{selector}")["items"]
         return {item["metadata"]["name"]: item for item in items if "deletionTimestamp" not in item["metadata"]}
 
+    def events(self) -> list[dict[str, Any]]:
+        """Its Events, in the order in which they happened."""
+        items = self.cluster.read(f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events")["items"]
+        mine = [i for i in items if (i["regarding"].get("kind"), i["regarding"]["name"]) == (KIND, self.name)]
+        return sorted(mine, key=lambda item: item["eventTime"])
+
     def reasons(self) -> list[str]:
-        """Of its Events, in the order in which they happened."""
-        items = self.get("events.events.k8s.io")["items"]
-        mine = [item for item in items if item["regarding"]["name"] == self.name]
-        return [item["reason"] for item in sorted(mine, key=lambda item: item["eventTime"])]
+        return [item["reason"] for item in self.events()]
+
+    def messages(self, reason: str) -> list[str]:
+        """Of its Events of one reason."""
+        return [item["note"] for item in self.events() if item["reason"] == reason]
 
     def annotate(self, order: str, value: str = "") -> None:
         self.kubectl("annotate", "--overwrite", f"md/{self.name}", f"coalmine.dev/{order}={value}")

@@ -1,56 +1,106 @@
-"""The operator on a real cluster: what it makes of a model deployment, and what is left when it is gone."""
+"""The operator of a whole cluster: what it makes of model deployments, how it scales them, and that it rests.
+
+All that a minute of rest is asked of stands side by side: one that is healthy, one that an autoscaler owns, with a
+fallback, and one that is paused in the middle of a rollout.
+"""
 
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cluster.lab.cluster import Cluster
-from tests.cluster.operating import Operator, Watched, manifest, operator_for
+from tests.cluster.lab.run import LabError
+from tests.cluster.operating import Operator, Watched, manifest, namespaces, operator_for
 
-pytestmark = pytest.mark.timeout(300, func_only=True)
+pytestmark = pytest.mark.timeout(400, func_only=True)
+
+HALF = {"canary": {"steps": [{"setWeight": 50}, {"pause": {}}], "scaleDownDelay": "1s"}}
+REST = 60.0
 
 
-@pytest.fixture
-def operator(cluster: Cluster, namespace: str, sidecar_image: str, tmp_path: Path) -> Iterator[Operator]:
-    with operator_for(cluster, [namespace], sidecar_image, tmp_path / "operator.log") as running:
+@pytest.fixture(scope="module")
+def spaces(cluster: Cluster) -> Iterator[list[str]]:
+    name = f"operator-{secrets.token_hex(4)}"
+    with namespaces(cluster, name, f"{name}-b") as names:
+        yield names
+
+
+@pytest.fixture(scope="module")
+def operator(
+    cluster: Cluster, spaces: list[str], sidecar_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Operator]:
+    """Of all namespaces."""
+    with operator_for(cluster, [], sidecar_image, tmp_path_factory.mktemp("operator") / "operator.log") as running:
         yield running
 
 
-@pytest.fixture
-def fraud(cluster: Cluster, namespace: str, operator: Operator) -> Iterator[Watched]:
-    yield Watched(cluster, namespace)
-    # Pods that drain for the whole of their grace would keep the namespace.
-    cluster.kubectl("delete", "md", "--all", "--namespace", namespace)
+@pytest.fixture(scope="module")
+def here(cluster: Cluster, spaces: list[str], operator: Operator, model_image: str) -> dict[str, Watched]:
+    """By name: each at its first version."""
+    found = {name: Watched(cluster, spaces[0], name) for name in ("fraud", "scaled", "gone")}
+    for name, one in found.items():
+        document = manifest(name, model_image)
+        if name == "scaled":
+            scale(one, 2, 2)
+            document = scalable(document)
+        one.apply(document)
+    for one in found.values():
+        one.healthy("v1", 120)
+    return found
 
 
-def versions(objects: dict[str, Any]) -> dict[str, str]:
-    return {name: obj["metadata"]["resourceVersion"] for name, obj in objects.items()}
+def scalable(document: dict[str, Any]) -> dict[str, Any]:
+    """`replicas` is left to the autoscaler."""
+    document["spec"] |= {"fallback": {"version": "previous"}, "strategy": HALF}
+    del document["spec"]["replicas"]
+    return document
 
 
-def ask(cluster: Cluster, host: str) -> str:
-    """The model's version, as clients see it."""
-    row = {"inputs": [{"name": "features", "shape": [1, 30], "datatype": "FP64", "data": [1.0] * 30}]}
-    code = (
-        "import json, sys, urllib.request\n"
-        "request = urllib.request.Request(sys.argv[1], sys.argv[2].encode(), {'Content-Type': 'application/json'})\n"
-        "print(json.load(urllib.request.urlopen(request, timeout=5))['model_version'])"
+def scale(one: Watched, least: int, most: int) -> None:
+    """A real HorizontalPodAutoscaler. Without metrics it holds to its bounds."""
+    one.apply(
+        {
+            "apiVersion": "autoscaling/v2",
+            "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": one.name},
+            "spec": {
+                "minReplicas": least,
+                "maxReplicas": most,
+                "scaleTargetRef": {"apiVersion": "coalmine.dev/v1alpha1", "kind": "ModelDeployment", "name": one.name},
+            },
+        }
     )
-    url = f"http://{host}/v2/models/fraud/infer"
-    return cluster.run_in_net(["python3", "-c", code, url, json.dumps(row)]).strip()
 
 
-def test_a_first_version_a_second_one_and_rest(cluster: Cluster, fraud: Watched, model_image: str) -> None:
-    """v1 serves, v2 follows by its steps; then no write in a minute; drift is corrected; deletion leaves nothing."""
-    fraud.apply(manifest("fraud", model_image))
-    status = fraud.healthy("v1")
+def scaled_to(one: Watched, stable: int, canary: int = 0) -> dict[str, Any]:
+    """The status once so many pods are wanted and ready."""
+
+    def ready(status: dict[str, Any]) -> bool:
+        tracks = [status["stable"], status.get("canary") or {"desired": 0, "ready": 0}]
+        return [(track["desired"], track["ready"]) for track in tracks] == [(stable, stable), (canary, canary)]
+
+    return one.until(f"{stable} pods of stable, {canary} of the canary", ready, 120)
+
+
+def selected(one: Watched) -> set[str]:
+    """The pods that an autoscaler would measure: those of the scale subresource's selector."""
+    found = one.cluster.read(f"{one.path}/scale")
+    pods = one.get("pods", "--selector", found["status"]["selector"])["items"]
+    assert found["status"]["replicas"] == len(pods)
+    return {pod["metadata"]["labels"]["app.kubernetes.io/version"] for pod in pods}
+
+
+def test_a_first_version_and_a_second_one(cluster: Cluster, here: dict[str, Watched], model_image: str) -> None:
+    fraud = here["fraud"]
+    status = fraud.status
     first = status["stable"]["revision"]
     assert status["observedGeneration"] == 1
-    assert {c["type"]: c["status"] for c in status["conditions"]}["Available"] == "True"
+    fraud.condition("Available", "True", "MinimumReplicasAvailable")
     assert set(fraud.children()) == {
         "Service/fraud",
         "Secret/fraud-routing",
@@ -59,181 +109,180 @@ def test_a_first_version_a_second_one_and_rest(cluster: Cluster, fraud: Watched,
         f"Deployment/{first}",
         f"Service/{first}",
     }
-    assert ask(cluster, f"fraud.{fraud.namespace}") == "v1"
-
+    assert fraud.ask() == "v1"
     fraud.apply(manifest("fraud", model_image, "v2"))
     fraud.until("the canary", lambda s: s.get("canary", {}).get("weight"))
     uids = {pod["metadata"]["uid"] for pod in fraud.pods().values()}
-    second = fraud.healthy("v2")["stable"]["revision"]
+    fraud.healthy("v2")
     assert {pod["metadata"]["uid"] for pod in fraud.pods().values()} <= uids, "promotion restarted a pod"
-    assert ask(cluster, f"fraud.{fraud.namespace}") == "v2"
+    assert fraud.ask() == "v2"
     assert fraud.reasons() == [
         "RolloutStarted", "Promoted", "RolloutStarted", "WeightSet", "WeightSet", "Promoting", "Promoted",
     ]  # fmt: skip
     cluster.wait(lambda: len(fraud.pods()) == 1, "the old pods to go")
 
-    no_write_in_a_minute(fraud)
 
-    fraud.kubectl("scale", f"deployment/{second}", "--replicas=3")
+def test_an_autoscaler_scales_stable_and_canary(here: dict[str, Watched], model_image: str) -> None:
+    one = here["scaled"]
+    scaled_to(one, 2)
+    assert one.read()["spec"]["replicas"] == 2
+    assert "f:replicas" not in one.owned(), "the operator must not own what an autoscaler sets"
+    assert selected(one) == {"v1"}
+
+    one.apply(scalable(manifest("scaled", model_image, "v2")))
+    one.until("the pause", lambda s: s["phase"] == "Paused" and s["canary"]["weight"] == 50)
+    scaled_to(one, 2, 1)
+    scale(one, 3, 3)
+    scaled_to(one, 3, 2)
+    assert selected(one) == {"v1"}
+    scale(one, 1, 2)
+    status = scaled_to(one, 2, 1)
+    assert (status["phase"], status["canary"]["weight"]) == ("Paused", 50)
+    assert one.read()["spec"]["replicas"] == 2, "applying the manifest again, or the operator, set it back"
+
+    one.annotate("resume")
+    one.healthy("v2")
+    scaled_to(one, 2)
+    one.condition("FallbackReady", "True", "FallbackReady", "v1")
+    assert selected(one) == {"v2"}
+    assert "OrderRefused" not in one.reasons()
+
+
+def test_every_child_says_whose_it_is(here: dict[str, Watched]) -> None:
+    one = here["scaled"]
+    uid = one.read()["metadata"]["uid"]
+    children = one.children()
+    assert {name.partition("/")[0] for name in children} == {
+        "Service", "Secret", "ControllerRevision", "Deployment", "PodDisruptionBudget",
+    }  # fmt: skip
+    for name, child in children.items():
+        (owner,) = child["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"]) == ("ModelDeployment", "scaled", uid), name
+        labels = child["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == "coalmine-model", name
+        assert labels["app.kubernetes.io/instance"] == "scaled", name
+        assert labels["app.kubernetes.io/managed-by"] == "coalmine", name
+        assert labels["app.kubernetes.io/component"] in ("model", "router"), name
+        if revision := labels.get("coalmine.dev/revision"):
+            assert child["metadata"]["name"] == revision
+            assert labels["app.kubernetes.io/version"] in ("v1", "v2"), name
+    for pod in one.pods().values():
+        assert pod["metadata"]["labels"]["app.kubernetes.io/instance"] == "scaled"
+
+
+def test_one_pod_at_a_time_may_be_evicted(here: dict[str, Watched]) -> None:
+    one = here["scaled"]
+    stable = one.status["stable"]["revision"]
+    first, second = sorted(name for name in one.pods() if name.startswith(stable))
+
+    def evict(pod: str) -> str:
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+        path = f"/api/v1/namespaces/{one.namespace}/pods/{pod}/eviction"
+        return one.kubectl("create", "--raw", path, "--filename=-", input=json.dumps(eviction))
+
+    evict(first)
+    with pytest.raises(LabError, match="disruption budget"):
+        evict(second)
+    scaled_to(one, 2)
+    assert second in one.pods()
+
+
+def test_at_rest_nothing_is_written(here: dict[str, Watched], operator: Operator, model_image: str) -> None:
+    held = here["gone"]
+    held.apply(manifest("gone", model_image, "v2", strategy=HALF))
+    held.until("the pause", lambda s: s["phase"] == "Paused" and s["canary"]["weight"] == 50)
+    for one in here.values():
+        one.cluster.wait(lambda one=one: all(ready(pod) for pod in one.pods().values()), "pods to settle", 60)
+
+    def everything() -> dict[str, str]:
+        found = {}
+        for name, one in here.items():
+            for kind, obj in {"md": one.read(), **one.children(), **one.pods()}.items():
+                found[f"{name} {kind}"] = obj["metadata"]["resourceVersion"]
+            found |= {event["metadata"]["name"]: event["metadata"]["resourceVersion"] for event in one.events()}
+        return found
+
+    time.sleep(5)  # what a rollout leaves behind: pods that end, a Deployment's status
+    before = everything()
+    time.sleep(REST)
+    assert everything() == before
+    # Nor by an operator that finds all of it done already.
+    operator.kill()
+    operator.start()
+    time.sleep(8)
+    assert everything() == before
+
+
+def ready(pod: dict[str, Any]) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))
+
+
+def test_drift_is_corrected(cluster: Cluster, here: dict[str, Watched]) -> None:
+    fraud = here["fraud"]
+    revision = fraud.status["stable"]["revision"]
+    fraud.kubectl("scale", f"deployment/{revision}", "--replicas=3")
     fraud.kubectl("label", "--overwrite", "service/fraud", "app.kubernetes.io/managed-by=somebody")
-    fraud.kubectl("delete", f"service/{second}")
+    fraud.kubectl("delete", f"service/{revision}")
+    fraud.kubectl("delete", f"controllerrevision/{revision}")
     fraud.kubectl("patch", "secret/fraud-routing", "--patch", '{"data": {"routing.json": "e30="}}')
+    fraud.kubectl("label", f"deployment/{revision}", "coalmine.dev/modeldeployment-")
     cluster.wait(
         lambda: (
             (children := fraud.children())
-            and f"Service/{second}" in children
-            and children[f"Deployment/{second}"]["spec"]["replicas"] == 1
+            and f"Service/{revision}" in children
+            and f"ControllerRevision/{revision}" in children
+            and children[f"Deployment/{revision}"]["spec"]["replicas"] == 1
+            and "coalmine.dev/modeldeployment" in children[f"Deployment/{revision}"]["metadata"]["labels"]
             and children["Service/fraud"]["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "coalmine"
             and len(children["Secret/fraud-routing"]["data"]["routing.json"]) > 100
         ),
         "drift to be corrected",
+        60,
     )
-
-    fraud.kubectl("delete", "md/fraud")
-    nothing_left(cluster, fraud)
-
-
-def no_write_in_a_minute(fraud: Watched) -> None:
-    def everything() -> dict[str, str]:
-        return versions({"md": fraud.read(), **fraud.children(), **fraud.pods()})
-
-    time.sleep(5)  # what a rollout leaves behind: pods that end, a Deployment's status
-    before = everything()
-    time.sleep(60)
-    assert everything() == before
-
-
-def nothing_left(cluster: Cluster, fraud: Watched) -> None:
-    """Kubernetes collects what was owned."""
-    cluster.wait(lambda: not fraud.children() and not fraud.pods(), "children to go", 60)
-
-
-def test_deletion_without_an_operator_leaves_nothing(
-    cluster: Cluster, fraud: Watched, operator: Operator, model_image: str
-) -> None:
-    fraud.apply(manifest("fraud", model_image))
-    fraud.healthy("v1")
-    operator.kill()
-    fraud.kubectl("delete", "md/fraud", "--timeout=20s")
-    nothing_left(cluster, fraud)
-
-
-def test_killed_in_the_middle_of_a_rollout_it_goes_on(
-    cluster: Cluster, fraud: Watched, operator: Operator, model_image: str
-) -> None:
-    fraud.apply(manifest("fraud", model_image))
-    fraud.healthy("v1")
-    fraud.apply(manifest("fraud", model_image, "v2"))
-    for phase in ("Progressing", "Promoting"):
-        fraud.until(phase, lambda s, phase=phase: s["phase"] in (phase, "Healthy"))
-        operator.kill()
-        assert ask(cluster, f"fraud.{fraud.namespace}") in ("v1", "v2")
-        operator.start()
-    fraud.healthy("v2")
-    history = fraud.status["history"]
-    assert [(entry["version"], entry["result"]) for entry in history] == [("v1", "Promoted"), ("v2", "Promoted")]
-    cluster.wait(lambda: len(fraud.pods()) == 1, "the old pods to go")
-
-
-def test_orders_by_annotation(fraud: Watched, model_image: str) -> None:
-    fraud.apply(manifest("fraud", model_image))
-    fraud.healthy("v1")
-    waits = {"canary": {"steps": [{"setWeight": 10}, {"pause": {}}], "scaleDownDelay": "1s"}}
-    fraud.apply(manifest("fraud", model_image, "v2", strategy=waits))
-    fraud.until("the pause", lambda s: s["phase"] == "Paused" and s["canary"]["weight"] == 10)
-
-    fraud.annotate("promote", "no-such-revision")
-    fraud.cluster.wait(lambda: "OrderRefused" in fraud.reasons(), "the refusal")
-    assert fraud.status["phase"] == "Paused"
-    fraud.cluster.wait(lambda: "coalmine.dev/promote" not in fraud.annotations(), "the annotation to go")
-
-    fraud.annotate("rollback")
-    status = fraud.until("the rollback", lambda s: s["phase"] == "Degraded" and s["stable"]["version"] == "v1")
-    assert status["lastRollback"]["reason"] == "RolledBackByOrder"
-    assert status["history"][-1]["actor"] == "kubectl-annotate"
-    fraud.cluster.wait(lambda: "coalmine.dev/rollback" not in fraud.annotations(), "the annotation to go")
-
-    fraud.annotate("retry", "v2")
-    fraud.until("the pause", lambda s: s["phase"] == "Paused" and s["canary"]["weight"] == 10)
-    fraud.annotate("resume")
-    fraud.healthy("v2")
-    assert fraud.reasons()[-6:] == [
-        "RetryOrdered", "RolloutStarted", "WeightSet", "Resumed", "Promoting", "Promoted",
-    ]  # fmt: skip
-
-
-def test_a_version_that_cannot_start_says_why_and_harms_nobody(
-    cluster: Cluster, fraud: Watched, model_image: str
-) -> None:
-    fraud.apply(manifest("fraud", model_image))
-    fraud.healthy("v1")
-
-    crashes = manifest("fraud", model_image, "v2")
-    crashes["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = "no-such-version"
-    fraud.apply(crashes)
-    status = fraud.until("the crash", lambda s: "ended with status" in s.get("message", ""))
-    assert "no-such-version" in status["message"], "the end of the log belongs to it"
-    assert status["stable"]["version"] == "v1"
-
-    fraud.apply(manifest("fraud", "localhost/no/such/image:1", "v3"))
-    fraud.until("the image", lambda s: "ImagePull" in s.get("message", ""))
-
-    wrong = manifest("fraud", model_image, "v4")
-    wrong["spec"]["template"]["spec"]["containers"][0]["livenessProbe"] = {"periodSeconds": 5}
-    fraud.apply(wrong)
-    status = fraud.until("the refusal", lambda s: "Deployment refused" in s.get("message", ""))
-    assert "must specify a handler type" in status["message"]
-    assert ask(cluster, f"fraud.{fraud.namespace}") == "v1"
-
-    good = manifest("fraud", model_image, "v2")
-    good["spec"]["model"]["version"] = "v5"
-    fraud.apply(good)
-    fraud.healthy("v5")
-
-
-def test_a_spec_that_cannot_be_used_leaves_the_last_good_one_in_force(
-    cluster: Cluster, fraud: Watched, operator: Operator, model_image: str
-) -> None:
-    """What only the operator can know: the CRD lets it through."""
-    bad = manifest("fraud", model_image, "v2")
-    bad["spec"]["template"]["spec"]["hostNetwork"] = True
-
-    fraud.apply(bad)
-    status = fraud.until("the problem", lambda s: s.get("phase") == "InvalidSpec")
-    assert "spec.template.spec.hostNetwork" in status["message"]
-    assert not fraud.children()
-
-    fraud.apply(manifest("fraud", model_image))
-    fraud.healthy("v1")
-    fraud.apply(bad)
-    fraud.until("the problem", lambda s: s["phase"] == "InvalidSpec")
-    operator.kill()
-    operator.start()
-    (pod,) = fraud.pods()
-    fraud.kubectl("delete", f"pod/{pod}")
-    cluster.wait(lambda: ask(cluster, f"fraud.{fraud.namespace}") == "v1", "stable to serve", 60)
-    assert fraud.status["phase"] == "InvalidSpec"
+    assert fraud.ask() == "v2"
 
 
 def test_two_of_one_name_in_two_namespaces_do_not_mix(
-    cluster: Cluster, namespace: str, sidecar_image: str, model_image: str, tmp_path: Path
+    cluster: Cluster, here: dict[str, Watched], spaces: list[str], model_image: str
 ) -> None:
-    other = f"{namespace}-b"
-    cluster.kubectl("create", "namespace", other)
-    try:
-        with operator_for(cluster, [namespace, other], sidecar_image, tmp_path / "operator.log"):
-            here, there = Watched(cluster, namespace), Watched(cluster, other)
-            here.apply(manifest("fraud", model_image))
-            there.apply(manifest("fraud", model_image, "v2"))
-            here.healthy("v1")
-            there.healthy("v2")
-            for _ in range(5):
-                assert ask(cluster, f"fraud.{namespace}") == "v1"
-                assert ask(cluster, f"fraud.{other}") == "v2"
-            there.kubectl("delete", "md/fraud")
-            nothing_left(cluster, there)
-            assert here.status["phase"] == "Healthy"
-            assert here.pods()
-    finally:
-        cluster.kubectl("delete", "namespace", other, "--wait=false")
-        cluster.kubectl("delete", "md", "--all", "--namespace", namespace)
+    one, other = here["fraud"], Watched(cluster, spaces[1])
+    told, status = one.reasons(), one.status
+    other.apply(manifest("fraud", model_image))
+    other.healthy("v1")
+    other.apply(manifest("fraud", model_image, "v3", strategy=HALF))
+    other.until("the pause", lambda s: s["phase"] == "Paused" and s["canary"]["weight"] == 50)
+    for _ in range(5):
+        assert one.ask() == "v2"
+        assert other.ask() in ("v1", "v3")
+    other.annotate("rollback")
+    other.until("the rollback", lambda s: s["phase"] == "Degraded")
+    for watched, neighbour in ((one, other), (other, one)):
+        uid = watched.read()["metadata"]["uid"]
+        for name, child in watched.children().items():
+            assert [owner["uid"] for owner in child["metadata"]["ownerReferences"]] == [uid], name
+        routing = watched.routing()
+        assert routing["namespace"] == watched.namespace
+        hosts = [end for revision in routing["revisions"] for end in revision["endpoints"]]
+        assert hosts
+        assert all(f".{watched.namespace}.svc." in host for host in hosts)
+        assert f".{neighbour.namespace}.svc." not in json.dumps(routing)
+    assert (one.reasons(), one.status) == (told, status), "the other's rollback was heard here"
+    other.kubectl("delete", "md/fraud")
+    nothing_left(other)
+    assert one.status["phase"] == "Healthy"
+    assert one.ask() == "v2"
+
+
+def test_deletion_leaves_nothing(here: dict[str, Watched], operator: Operator) -> None:
+    """In the middle of a rollout, with the operator up; and with it down."""
+    here["gone"].kubectl("delete", "md/gone", "--timeout=20s")
+    nothing_left(here["gone"])
+    operator.kill()
+    here["fraud"].kubectl("delete", "md/fraud", "--timeout=20s")
+    nothing_left(here["fraud"])
+    assert here["scaled"].ask() == "v2"
+
+
+def nothing_left(one: Watched) -> None:
+    """Kubernetes collects what was owned."""
+    one.cluster.wait(lambda: not one.children() and not one.pods(), "children to go", 60)

@@ -132,6 +132,21 @@ def test_lint_reads_containers_as_a_cluster_does(container: str, line: str, tmp_
     assert said_.startswith(f"fraud.yaml: spec.template.spec.containers[0].{line}")
 
 
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ("hostNetwork: true", "hostNetwork: true is not possible with a sidecar"),
+        ("initContainers: [{name: coalmine-sidecar}]", "initContainers: has coalmine-sidecar already"),
+        ("volumes: [{name: coalmine-routing}]", 'volumes[0].name: "coalmine-routing" is the sidecar\'s'),
+    ],
+)
+def test_lint_tells_what_only_a_cluster_would_refuse(more: str, line: str, tmp_path: Path) -> None:
+    (tmp_path / "fraud.yaml").write_text(f"{GOOD}      {more}\n")
+    said = coalmine("lint", "fraud.yaml", cwd=tmp_path, code=2).stdout.splitlines()
+    assert said[0].startswith(f"fraud.yaml: spec.template.spec.{line}")
+    assert len(said) == len(set(said))
+
+
 @pytest.mark.parametrize("command", ["status", "history", "promote", "rollback", "pause", "resume", "retry"])
 def test_without_a_running_one(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lost = tmp_path / "lost"

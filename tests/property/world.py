@@ -95,6 +95,7 @@ class World:
         self.values: dict[str, tuple[float, ...]] = {}
         self.broken: set[str] = set()
         self.problems: tuple[str, ...] = ()
+        self.refused_by_cluster = ""
         self.uids = 0
         self.orders: list[Order] = []
         self.alert_events: list[AlertStatus] = []
@@ -138,6 +139,7 @@ class World:
             alert_events=tuple(self.alert_events),
             orders=tuple(self.orders),
             problems=self.problems,
+            refused=self.refused_by_cluster,
         )
 
     def reconcile(self, crash_after: str = "") -> Plan:

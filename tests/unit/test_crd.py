@@ -39,6 +39,7 @@ ONLY_IN_CRD: Final = {
     "status.history": {"maxItems": status.MAX_HISTORY},
     "status.alerts": {"maxItems": status.MAX_ALERTS},
     "status.orders": {"maxItems": status.MAX_ORDERS},
+    "status.events": {"maxItems": status.MAX_EVENTS},
     "status.retiring": {"maxItems": 200},
     "status.bins": {"maxProperties": 64},
     "status.bins{}": {"maxItems": 64},

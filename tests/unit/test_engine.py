@@ -29,6 +29,11 @@ def edit(world: World, version: str, **changes: object) -> None:
     world.spec = replace(world.spec, template=fresh.template, model=fresh.model, **changes)
 
 
+def condition(world: World, kind: str) -> tuple[str, str, str]:
+    (found,) = (c for c in world.status.conditions if c.type == kind)
+    return found.status, found.reason, found.message
+
+
 def test_first_revision_becomes_stable_without_a_canary() -> None:
     world = World()
     world.reconcile()
@@ -89,7 +94,12 @@ def test_why_a_canary_has_no_pods_is_told() -> None:
     world.broken.add("v2")
     edit(world, "v2")
     world.settle(3)
-    assert world.status.message == "0 of 1 pods of v2 ready: exit code 1: no such file"
+    message = "0 of 1 pods of v2 ready: exit code 1: no such file"
+    assert world.status.message == message
+    assert condition(world, "Progressing") == ("True", "WaitingForPods", message)
+    world.broken.clear()
+    world.settle(3)
+    assert condition(world, "Progressing")[:2] == ("True", "RolloutInProgress")
 
 
 def test_weight_waits_for_pods_and_pods_for_the_step() -> None:
@@ -505,6 +515,41 @@ def test_a_fallback_with_a_template_of_its_own_is_warm_from_the_start() -> None:
     world.kill_pods(world.revision_of("v1"))
     world.reconcile()
     assert world.file_weights == {simple: 100}
+
+
+def test_why_there_is_no_fallback_is_told() -> None:
+    world = World(make_spec(fallback=None))
+    world.settle(5)
+    assert condition(world, "FallbackReady") == ("False", "NoFallback", "")
+    world.spec = replace(world.spec, fallback=Fallback())
+    world.settle(1)
+    assert condition(world, "FallbackReady") == ("False", "NoFallback", "no version was stable before this one")
+    edit(world, "v2")
+    world.settle(120)
+    assert condition(world, "FallbackReady") == ("True", "FallbackReady", "v1")
+    v1 = world.revision_of("v1")
+    world.kill_pods(v1)
+    del world.records[v1]
+    world.settle(1)
+    assert condition(world, "FallbackReady")[1] == "FallbackMissing"
+    assert "is not kept any more" in condition(world, "FallbackReady")[2]
+    assert condition(world, "Available")[0] == "True"
+    edit(world, "v3")
+    world.settle(120)
+    assert condition(world, "FallbackReady") == ("True", "FallbackReady", "v2")
+
+
+def test_what_the_platform_cannot_do_is_told_until_it_can() -> None:
+    world = World()
+    world.refused_by_cluster = "Service refused: taken"
+    world.settle(5)
+    assert (world.status.phase, world.status.message) == ("Degraded", "Service refused: taken")
+    for kind in ("Available", "Progressing"):
+        assert condition(world, kind) == ("False", "ApplyRefused", "Service refused: taken")
+    world.refused_by_cluster = ""
+    world.settle(1)
+    assert world.status.phase == "Healthy"
+    assert condition(world, "Available")[:2] == ("True", "MinimumReplicasAvailable")
 
 
 def test_history_limit_keeps_the_newest_and_those_in_use() -> None:

@@ -16,6 +16,8 @@ from coalmine_operator.platforms.kubernetes.client import ApiError, Client
 from coalmine_operator.platforms.kubernetes.kinds import POD, SERVICE
 
 KEY = "ml/fraud"
+PATH = "/api/v1/namespaces/ml/services/fraud"
+OWNER = {"kind": "ModelDeployment", "name": "fraud", "uid": "md-1"}
 
 
 class FailingApi:
@@ -40,15 +42,22 @@ class FailingApi:
         if request.method == "DELETE":
             self.objects.pop(request.path, None)
             return web.json_response({})
+        there = self.objects.get(request.path)
         if request.method == "GET":
             return self.page(request)
         assert request.headers["Content-Type"] == "application/apply-patch+yaml"
         assert (request.query["fieldManager"], request.query["force"]) == ("coalmine", "true")
         sent = json.loads(await request.text())
+        if bool(there) == bool(sent["metadata"].pop("resourceVersion", None)):
+            return web.json_response({"message": "not now"}, status=409)
+        if there and sent["metadata"].pop("uid", "") != there["metadata"]["uid"]:
+            return web.json_response({"message": "another uid"}, status=409)
         self.store(request.path, sent, owned=json.dumps(sent, sort_keys=True))
         return web.json_response(self.objects[request.path])
 
     def page(self, request: web.Request) -> web.Response:
+        if name := request.query.get("fieldSelector", "").removeprefix("metadata.name="):
+            return web.json_response({"items": [o for o in self.objects.values() if o["metadata"]["name"] == name]})
         at = int(request.query.get("continue", "0"))
         end = at + int(request.query["limit"])
         metadata = {"resourceVersion": "99"} | ({"continue": str(end)} if end < 7 else {})
@@ -57,7 +66,7 @@ class FailingApi:
     def store(self, path: str, sent: dict[str, Any], owned: str) -> None:
         self.version += 1
         fields = {"manager": "coalmine", "operation": "Apply", "fieldsV1": {"owned": owned}}
-        metadata = {"uid": "u1", "resourceVersion": str(self.version), "managedFields": [fields]}
+        metadata: dict[str, Any] = {"uid": "u1", "resourceVersion": str(self.version), "managedFields": [fields]}
         self.objects[path] = {**sent, "metadata": {**sent["metadata"], **metadata}}
 
 
@@ -87,7 +96,7 @@ def service(port: int) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": "fraud", "namespace": "ml", "labels": labels},
+        "metadata": {"name": "fraud", "namespace": "ml", "labels": labels, "ownerReferences": [OWNER]},
         "spec": {"ports": [{"port": port}]},
     }
 
@@ -111,7 +120,7 @@ async def test_the_second_time_nothing_is_written(scene: Scene) -> None:
     assert await scene.bring()
     assert not await scene.bring()
     assert await scene.bring(81)
-    assert scene.api.calls == [("PATCH", "/api/v1/namespaces/ml/services/fraud")] * 2
+    assert scene.api.calls == [("PATCH", PATH)] * 2
 
 
 async def test_what_somebody_changed_is_written_again_but_not_in_a_race(scene: Scene) -> None:
@@ -149,7 +158,7 @@ async def test_what_was_refused_is_not_sent_again_at_once(scene: Scene) -> None:
     assert await scene.bring(80)
 
 
-@pytest.mark.parametrize("status", [409, 429, 500, 503])
+@pytest.mark.parametrize("status", [429, 500, 503])
 async def test_what_failed_is_sent_again(scene: Scene, status: int) -> None:
     scene.api.fail = (status, "not now")
     for _ in range(2):
@@ -159,6 +168,49 @@ async def test_what_failed_is_sent_again(scene: Scene, status: int) -> None:
     assert len(scene.api.calls) == 2
     scene.api.fail = None
     assert await scene.bring()
+
+
+def made(owners: list[dict[str, str]], owned: str = "") -> dict[str, Any]:
+    fields = [{"manager": "coalmine", "operation": "Apply", "fieldsV1": {"owned": owned}}] if owned else []
+    about = {"uid": "u7", "resourceVersion": "7", "ownerReferences": owners, "managedFields": fields}
+    return {**service(9), "metadata": {**service(9)["metadata"], **about}}
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        (made([]), "made by somebody else and is left alone: delete it"),
+        (made([{"kind": "Deployment", "uid": "d"}]), "made by somebody else"),
+        (made([{**OWNER, "uid": "md-0"}], "all"), "still belongs to a deleted ModelDeployment of that name"),
+    ],
+)
+async def test_what_somebody_else_made_is_left_alone(
+    scene: Scene, there: dict[str, Any], message: str, known: bool
+) -> None:
+    scene.api.objects[PATH] = there
+    if known:
+        scene.cache.take(SERVICE, there)
+    with pytest.raises(ApiError, match=message) as caught:
+        await scene.bring()
+    assert caught.value.refused
+    assert scene.api.objects[PATH] == there
+    del scene.api.objects[PATH]
+    if known and (held := scene.cache.drop(SERVICE, "ml", "fraud")):
+        scene.applier.forget(held)
+    scene.now += REFUSED_AGAIN
+    assert await scene.bring(), "it went"
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("owners", [[OWNER], []])
+async def test_what_was_ours_is_taken_up_again(scene: Scene, owners: list[dict[str, str]], known: bool) -> None:
+    """Somebody took its label away; or the model deployment was deleted without its children, and came again."""
+    scene.api.objects[PATH] = made(owners, "all")
+    if known:
+        scene.cache.take(SERVICE, scene.api.objects[PATH])
+    assert await scene.bring()
+    assert scene.api.objects[PATH]["metadata"]["ownerReferences"] == [OWNER]
 
 
 async def test_removal_is_of_what_was_seen(scene: Scene) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coalmine_operator.platforms.kubernetes.annotations import annotated_orders, refresh_wanted, removal
+from coalmine_operator.platforms.kubernetes.annotations import Refresh, annotated_orders, refresh_wanted, removal
 from coalmine_operator.platforms.kubernetes.cache import Cache
 from coalmine_operator.platforms.kubernetes.held import hold
 from coalmine_operator.platforms.kubernetes.kinds import DEPLOYMENT, EVENT, MODEL_DEPLOYMENT, POD, SECRET, SERVICE
@@ -330,8 +330,16 @@ def test_an_order_is_taken_away_only_as_it_was_read() -> None:
 def test_a_refresh_is_not_for_the_engine() -> None:
     obj = annotated({"coalmine.dev/refresh": "fraud-1"})
     assert annotated_orders(obj) == []
-    assert refresh_wanted(obj["metadata"]["annotations"]) == "fraud-1"
-    assert refresh_wanted({}) is None
+    assert refresh_wanted(obj) == Refresh(value="fraud-1", revision="fraud-1", actor="")
+    assert refresh_wanted(annotated({})) is None
+
+
+@pytest.mark.parametrize("webhook", [True, False])
+def test_who_ordered_a_refresh_is_known_as_well(webhook: bool) -> None:
+    stamp = {"coalmine.dev/ordered-by": '{"refresh": "ada@example.org"}'} if webhook else {}
+    setter = ("coalmine.dev/refresh", "kubectl-annotate", "2026-11-20T10:00:02Z")
+    found = refresh_wanted(annotated({"coalmine.dev/refresh": " True ", **stamp}, setter))
+    assert found == Refresh(value=" True ", revision="", actor="ada@example.org" if webhook else "kubectl-annotate")
 
 
 # The routing Secret

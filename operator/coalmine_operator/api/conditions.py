@@ -10,11 +10,13 @@ PROGRESSING: Final = "Progressing"  # a rollout is under way and moves
 PROMOTED: Final = "Promoted"  # the newest revision of the spec became stable
 ROLLED_BACK: Final = "RolledBack"  # the newest revision of the spec was taken out
 FALLBACK_READY: Final = "FallbackReady"  # a fallback has a ready pod
+TYPES: Final = (AVAILABLE, PROGRESSING, PROMOTED, ROLLED_BACK, FALLBACK_READY)
 
 # Reasons of Available.
 MINIMUM_REPLICAS_AVAILABLE: Final = "MinimumReplicasAvailable"  # stable has at least one ready pod
 SERVED_BY_FALLBACK: Final = "ServedByFallback"  # stable has no ready pod, another revision answers for it
 NO_READY_PODS: Final = "NoReadyPods"  # no revision has a ready pod: requests get 503
+APPLY_REFUSED: Final = "ApplyRefused"  # the API server, or somebody's object, is in the way of what clients need
 
 # Reasons of Progressing.
 ROLLOUT_IN_PROGRESS: Final = "RolloutInProgress"  # the canary goes from step to step
@@ -46,6 +48,7 @@ FIRST_REVISION: Final = "FirstRevision"  # nothing was there to compare it with
 FALLBACK_HAS_READY_PODS: Final = "FallbackReady"
 FALLBACK_NOT_READY: Final = "FallbackNotReady"  # there is a fallback, none of its pods is ready
 NO_FALLBACK: Final = "NoFallback"  # the spec asks for none, or there is no previous revision yet
+FALLBACK_MISSING: Final = "FallbackMissing"  # there was a previous revision, and it cannot stand by
 
 # Of the spec, and of orders.
 INVALID_SPEC: Final = "InvalidSpec"  # the newest spec can't be used; the last good one stays in force

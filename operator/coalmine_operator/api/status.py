@@ -16,6 +16,7 @@ MAX_HISTORY = 20
 MAX_QUARANTINED = 20
 MAX_ALERTS = 50
 MAX_ORDERS = 20
+MAX_EVENTS = 8
 
 
 class _Status(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -156,6 +157,15 @@ class Retiring(_Status, frozen=True):
     since: float = 0.0  # when no weight was in force any more; 0: some still is
 
 
+class Told(_Status, frozen=True):
+    """An event of a step that was saved. `at` tells it from all others of the model deployment."""
+
+    reason: str
+    message: str
+    warning: bool = False
+    at: float = 0.0
+
+
 class Status(_Status, frozen=True):
     phase: Phase = "Pending"
     message: str = ""
@@ -175,6 +185,7 @@ class Status(_Status, frozen=True):
     previous: str = ""  # the stable revision before this one: where `fallback: previous` and a late rollback point
     retiring: tuple[Retiring, ...] = ()
     orders: tuple[str, ...] = ()  # ids of the newest orders taken that may come again after a crash
+    events: tuple[Told, ...] = ()  # the newest: whoever dies before it told them tells them after
     rollouts: int = 0  # how many were started: the next one's id
     generation: int = 0  # of the routing file
     selector: str = ""

@@ -14,8 +14,12 @@ from ..api.documents import MAX_BYTES
 from ..api.problems import Problem
 from ..api.spec import ModelDeployment
 from ..render.container import local_container
+from ..render.injection import InjectionSettings
+from ..render.manifests import problems as problems_in_a_cluster
 
 STDIN: Final = "-"
+#: Which sidecar it is makes no difference to what is wrong with a template.
+_ANY_SIDECAR: Final = InjectionSettings(image="coalmine-sidecar")
 
 
 class Checked(Struct, frozen=True, kw_only=True):
@@ -67,7 +71,8 @@ def check(file: str, *, local: bool = False) -> Checked:
             continue
         good.append(deployment)
         wrong, only_local = _containers(deployment)
-        problems += [f"{place}: {problem}" for problem in wrong]
+        wrong += problems_in_a_cluster(deployment.metadata, deployment.spec, _ANY_SIDECAR)
+        problems += dict.fromkeys(f"{place}: {problem}" for problem in wrong)
         warnings += [f"{place}: warning: {line}" for line in (only_local if local else ())]
     problems += [f"{source}: {problem}" for problem in check_many(good)]
     return Checked(deployments=tuple(good), problems=tuple(problems), warnings=tuple(warnings))

@@ -58,7 +58,8 @@ class Observed(Struct, frozen=True, kw_only=True):
     absent): what `plan.routing` asks for is true only when it shows here. `epochs`: counts summed over pods, by epoch
     name, then revision. `values`: raw outputs of the stable revision, by output. `alert_events`: what the webhook
     heard since the last step, `resolved_at` 0 for firing ones. `problems`: why the newest spec is not the one given
-    here (the last good one), or empty.
+    here (the last good one), or empty. `refused`: what the platform cannot do for the deployment as a whole, such as
+    the Service that clients ask: one line, or empty.
     """
 
     revisions: Mapping[str, RevisionState] = {}
@@ -68,6 +69,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     alert_events: tuple[AlertStatus, ...] = ()
     orders: tuple[Order, ...] = ()
     problems: tuple[str, ...] = ()
+    refused: str = ""
 
 
 class Route(Struct, frozen=True, kw_only=True):

@@ -146,7 +146,6 @@ def make_plan(turn: Turn) -> Plan:
         records=records(turn, {**roles, **kept}),
         replicas={**roles, **kept},
         routing=route_plan(turn, shares, roles, kept),
-        events=tuple(turn.events),
         orders_done=tuple(order.id for order in turn.observed.orders),
         refused=turn.refused,
     )

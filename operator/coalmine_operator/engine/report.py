@@ -7,7 +7,7 @@ from typing import Literal
 from ..api import conditions as reasons
 from ..api.status import Condition, Phase, TrackStatus
 from .model import Plan
-from .steps import waits_to_be_told
+from .steps import pods_needed, waits_to_be_told
 from .turn import Turn
 
 
@@ -18,6 +18,8 @@ def _phase(turn: Turn) -> tuple[Phase, str]:
     if rollout is None:
         return _phase_at_rest(turn)
     if not rollout.previous:
+        if turn.observed.refused:
+            return "Degraded", turn.observed.refused
         return ("Degraded" if turn.waiting_for else "Pending"), turn.waiting_for or _no_pods(turn, rollout.revision)
     if rollout.promoted_at:
         return "Baking", f"{turn.version(rollout.revision)} is stable and still guarded"
@@ -38,6 +40,8 @@ def _phase_at_rest(turn: Turn) -> tuple[Phase, str]:
     last = status.last_rollback
     if last is not None and not last.done_at:
         return "RollingBack", last.message
+    if turn.observed.refused:
+        return "Degraded", turn.observed.refused
     if not turn.stable:
         return "Pending", ""
     quarantined = turn.quarantined(turn.target.name) if turn.target.name != turn.stable else None
@@ -58,13 +62,15 @@ def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, s
     serving = (
         {r.revision for r in plan.routing.routes if r.weight and turn.ready(r.revision)} if plan.routing else set()
     )
-    if turn.ready(turn.stable):
+    if turn.observed.refused:
+        available = (False, reasons.APPLY_REFUSED, turn.observed.refused)
+    elif turn.ready(turn.stable):
         available = (True, reasons.MINIMUM_REPLICAS_AVAILABLE, "")
     elif serving:
         names = ", ".join(turn.version(name) for name in sorted(serving))
         available = (True, reasons.SERVED_BY_FALLBACK, f"{names} answers for stable")
     else:
-        available = (False, reasons.NO_READY_PODS, "")
+        available = (False, reasons.NO_READY_PODS, turn.failure(turn.stable))
     progressing = {
         "Pending": (True, reasons.WAITING_FOR_PODS),
         "Progressing": (True, reasons.ROLLOUT_IN_PROGRESS),
@@ -78,10 +84,14 @@ def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, s
     }[phase]
     if phase == "Degraded" and turn.stable and turn.quarantined(turn.target.name) is None:
         progressing = (False, reasons.NO_READY_PODS)
+    if phase == "Degraded" and turn.observed.refused:
+        progressing = (False, reasons.APPLY_REFUSED)
+    if phase in ("Progressing", "Promoting") and rollout and turn.ready(rollout.revision) < pods_needed(turn, rollout):
+        progressing = (True, reasons.WAITING_FOR_PODS)
     promoted = bool(turn.stable) and turn.stable == turn.target.name
     fallback = turn.fallback
     if not fallback:
-        standing_by = (False, reasons.NO_FALLBACK, "")
+        standing_by = (False, *_no_fallback(turn))
     elif turn.ready(fallback):
         standing_by = (True, reasons.FALLBACK_HAS_READY_PODS, turn.version(fallback))
     else:
@@ -95,6 +105,27 @@ def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, s
         reasons.ROLLED_BACK: (back is not None, back.reason if back else "None", last.message if back and last else ""),
         reasons.FALLBACK_READY: standing_by,
     }
+
+
+def _no_fallback(turn: Turn) -> tuple[str, str]:
+    previous = turn.status.previous
+    if turn.spec.fallback is None:
+        return reasons.NO_FALLBACK, ""
+    if not previous or previous == turn.stable:
+        return reasons.NO_FALLBACK, "no version was stable before this one"
+    quarantined = turn.quarantined(previous)
+    why = f"is quarantined ({quarantined.reason})" if quarantined else "is not kept any more"
+    return reasons.FALLBACK_MISSING, f"{turn.version(previous)} {why}: the next promotion leaves another one behind"
+
+
+def _tell_availability(turn: Turn, before: Condition | None, reason: str, message: str) -> None:
+    """Who answers is worth an event, but for the first pods and the first time that they are seen."""
+    if before is None or before.reason == reason or any(event.reason == "Promoted" for event in turn.events):
+        return
+    if reason == reasons.MINIMUM_REPLICAS_AVAILABLE:
+        turn.tell(reason, f"{turn.version(turn.stable)} answers again")
+    elif reason in (reasons.SERVED_BY_FALLBACK, reasons.NO_READY_PODS):
+        turn.tell(reason, message or "no version has a ready pod: requests get 503", warning=True)
 
 
 def _unpromoted(under_way: bool) -> str:
@@ -122,7 +153,10 @@ def report(turn: Turn, plan: Plan) -> None:
     turn.update(phase=phase, message=message)
     before = {condition.type: condition for condition in turn.status.conditions}
     conditions = []
-    for kind, (holds, reason, text) in _conditions(turn, plan, phase).items():
+    found = _conditions(turn, plan, phase)
+    if turn.stable:
+        _tell_availability(turn, before.get(reasons.AVAILABLE), *found[reasons.AVAILABLE][1:])
+    for kind, (holds, reason, text) in found.items():
         value: Literal["True", "False"] = "True" if holds else "False"
         old = before.get(kind)
         since = old.last_transition_time if old and old.status == value else turn.now

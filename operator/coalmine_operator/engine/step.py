@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec.structs import replace
 
 from ..api.spec import Metadata, ModelDeploymentSpec
-from ..api.status import Status
+from ..api.status import MAX_EVENTS, Status, Told
 from . import alerts
 from .guard import guard
 from .model import Observed, Plan
@@ -14,6 +16,11 @@ from .plan import make_plan
 from .report import report
 from .steps import advance
 from .turn import Turn
+
+#: Seconds between two events of one step: more than a time loses on the wire.
+_TICK: Final = 1e-5
+#: Characters of an event; what Kubernetes takes.
+MAX_MESSAGE: Final = 1000
 
 
 def step(
@@ -35,7 +42,8 @@ def step(
     if turn.rollout is not None and not turn.rollout.promoted_at:
         turn.wake(now + spec.analysis.interval)
     report(turn, plan)
-    return turn.status, replace(plan, wake_at=min(turn.wakes, default=None))
+    _remember_events(turn)
+    return turn.status, replace(plan, events=tuple(turn.events), wake_at=min(turn.wakes, default=None))
 
 
 def _settle(turn: Turn) -> None:
@@ -70,3 +78,12 @@ def _pursue(turn: Turn) -> None:
     if last is not None and not last.done_at:
         return  # one thing at a time: weights first leave the one rolled back
     turn.begin()
+
+
+def _remember_events(turn: Turn) -> None:
+    """With the decision that they are of, so that no crash can come between. Each at a time of its own."""
+    told = list(turn.status.events)
+    for event in turn.events:
+        at = max(turn.now, told[-1].at + _TICK) if told else turn.now
+        told.append(Told(reason=event.reason, message=event.message[:MAX_MESSAGE], warning=event.warning, at=at))
+    turn.update(events=tuple(told[-MAX_EVENTS:]))

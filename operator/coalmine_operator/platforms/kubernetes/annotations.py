@@ -7,6 +7,7 @@ from typing import Any, Final, get_args
 
 from msgspec import Struct
 
+from ...api.spec import GROUP
 from ...engine.model import Order, Verb
 from ...render.orders import ANNOTATIONS, ORDERED_BY, REFRESH, ordered_by
 from .client import FIELD_MANAGER
@@ -34,14 +35,14 @@ def annotated_orders(obj: Mapping[str, Any]) -> list[Annotated]:
         value = annotations.get(name)
         if value is None:
             continue
-        manager, at = _setter(metadata, name)
+        _, at = _setter(metadata, name)
         found.append(
             Annotated(
                 order=Order(
                     id=f"{verb}={value[:253]}@{at}",
                     verb=verb,
-                    revision="" if value.strip().lower() in _PRESENT else value.strip()[:253],
-                    actor=(ordered_by(annotations, verb) or manager)[:253],
+                    revision=_revision(value),
+                    actor=_actor(metadata, verb),
                     repeats=True,
                 ),
                 annotation=name,
@@ -51,9 +52,27 @@ def annotated_orders(obj: Mapping[str, Any]) -> list[Annotated]:
     return sorted(found, key=lambda one: one.order.id.rpartition("@")[2])
 
 
-def refresh_wanted(annotations: Mapping[str, str]) -> str | None:
-    """The value of a `refresh` order: the platform's own, which the engine never hears of."""
-    return annotations.get(ANNOTATIONS[REFRESH])
+class Refresh(Struct, frozen=True, kw_only=True):
+    """A `refresh` order: the platform's own, which the engine never hears of. `revision`: empty for all."""
+
+    value: str
+    revision: str
+    actor: str
+
+
+def refresh_wanted(obj: Mapping[str, Any]) -> Refresh | None:
+    metadata = obj["metadata"]
+    annotations = metadata.get("annotations") or {}
+    value = annotations.get(ANNOTATIONS[REFRESH])
+    if value is None:
+        return None
+    return Refresh(value=value, revision=_revision(value), actor=_actor(metadata, REFRESH))
+
+
+def unknown_orders(annotations: Mapping[str, str]) -> list[str]:
+    """Annotations of ours that nobody reads: an order with a slip of the pen."""
+    known = {*ANNOTATIONS.values(), ORDERED_BY}
+    return sorted(name for name in annotations if name.startswith(f"{GROUP}/") and name not in known)
 
 
 def removal(annotation: str, value: str, present: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -67,6 +86,16 @@ def removal(annotation: str, value: str, present: Mapping[str, str]) -> list[dic
     if ORDERED_BY in left and not left.intersection(ANNOTATIONS.values()):
         patch.append({"op": "remove", "path": "/metadata/annotations/" + _pointer(ORDERED_BY)})
     return patch
+
+
+def _revision(value: str) -> str:
+    return "" if value.strip().lower() in _PRESENT else value.strip()[:253]
+
+
+def _actor(metadata: Mapping[str, Any], verb: str) -> str:
+    """The user, where the webhook noted one, or else the client."""
+    manager, _ = _setter(metadata, ANNOTATIONS[verb])
+    return (ordered_by(metadata.get("annotations") or {}, verb) or manager)[:253]
 
 
 def _setter(metadata: Mapping[str, Any], annotation: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -16,16 +16,16 @@ from coalmine_sidecar.contract import Routing
 
 from ...api import conditions
 from ...api.problems import Invalid
-from ...api.status import Condition, Status
+from ...api.status import Condition, Status, Told
 from ...api.wire import from_wire, to_wire
-from ...engine.model import Event, Observed, Plan, RevisionState
+from ...engine.model import Observed, Plan, RevisionState
 from ...render import labels
 from ...render.injection import ADMIN_PORT
-from ...render.manifests import Kept, OwnerRef, Patch, kept, manifests
-from ...render.orders import ANNOTATIONS, REFRESH
+from ...render.manifests import Kept, OwnerRef, Patch, inject_revision, kept, manifests
+from ...render.orders import ANNOTATIONS, REFRESH, VERBS
 from ...sources.snapshots import Snapshots, Traffic
 from ..base import Desired
-from .annotations import refresh_wanted, removal
+from .annotations import Refresh, removal, unknown_orders
 from .client import ApiError
 from .failures import Failures
 from .held import Held
@@ -37,6 +37,11 @@ from .routing import RoutingFile
 from .surroundings import Surroundings
 
 logger = logging.getLogger("coalmine")
+
+#: Warnings that are remembered as told.
+_MAX_TOLD: Final = 50
+#: Seconds for which events of a status may not have been told: a dead operator is replaced by then.
+_UNTOLD: Final = 600.0
 
 
 class ClusterDeployment:
@@ -50,11 +55,13 @@ class ClusterDeployment:
         self._snapshots = Snapshots(around.session)
         self._routing = RoutingFile(key, around, self._snapshots, self.refresh)
         self._failures = Failures(around.client)
-        self._last_good = LastGood(around.client, self._namespace, self._name, uid)
+        self._last_good = LastGood(around.client, around.applier, self._namespace, self._name, uid)
         self._reading: Reading | None = None
         self._status: tuple[Any, Status] = (None, Status())
         self._kept: dict[str, tuple[int, Kept]] = {}
-        self._told = ""
+        self._told: set[str] = set()
+        #: Of the newest event of the status that was handed on. Before that, of what a dead operator may have left.
+        self._told_until = time.time() - _UNTOLD
         #: When somebody last looked at it, by the platform's clock.
         self.looked_at = -math.inf
 
@@ -89,6 +96,9 @@ class ClusterDeployment:
         reading = self._reading
         if reading is None or reading.generation != generation_of(held):
             reading = self._reading = read(held, self._around.settings.injection)
+        self._tell_saved(self.status())
+        for annotation in unknown_orders(held.annotations):
+            self._warn_once(conditions.ORDER_REFUSED, f"{annotation}: no such order: there are {', '.join(VERBS)}")
         spec = reading.spec or await self._last_good.recall()
         if spec is None:
             await self._say_invalid(reading)
@@ -109,7 +119,9 @@ class ClusterDeployment:
             last_transition_time=time.time(),
             observed_generation=generation,
         )
-        others = (known for known in status.conditions if known.type != condition.type)
+        # Conditions of others are theirs to keep: what we write, we own.
+        ours = (known for known in status.conditions if known.type in conditions.TYPES)
+        others = (known for known in ours if known.type != condition.type)
         await self.save(
             replace(
                 status,
@@ -153,6 +165,7 @@ class ClusterDeployment:
             weights=self._snapshots.weights(),
             epochs=self._snapshots.epochs(),
             values=self._snapshots.values(stable.revision if stable else ""),
+            refused=self._failures.refused.get("", ""),
         )
 
     def _state(self, one: Kept, pods: list[Held]) -> RevisionState:
@@ -183,7 +196,9 @@ class ClusterDeployment:
                     logger.debug("%s: %s is left alone: %s", self.key, held.name, error)
                     continue
             found[held.name] = known
-        self._kept = found
+        # What somebody deleted is put back, since nobody else knows it: see `_sweep` for what we delete.
+        self._kept = {**self._kept, **found}
+        found = self._kept
         return {name: one for name, (_, one) in found.items()}
 
     def _mine(self, kind: Kind) -> list[Held]:
@@ -214,17 +229,21 @@ class ClusterDeployment:
                 return  # deleted meanwhile: the watch will tell
             raise
         self._around.cache.take(MODEL_DEPLOYMENT, answer)
+        self._tell_saved(status)
 
     async def apply(self, desired: Desired, plan: Plan) -> None:
         """Records, routing and Services, then pods, then what is no longer wanted. Raises ApiError.
 
-        What the API server refuses of a revision becomes its failure; the others go on.
+        What the API server refuses of a revision becomes its failure; the others go on. Without the routing nothing
+        does: pods come and go by what it says.
         """
         held = self._object()
         if held is None:
             return
         routing = self._routing.wanted(desired, plan)
-        refresh = refresh_wanted(held.annotations)
+        known = {name: one.injected for name, one in self._revisions().items()}
+        refresh = held.refresh
+        refreshed = _meant(refresh, plan) if refresh else set()
         wanted = manifests(
             owner=OwnerRef(name=self._name, uid=self.uid),
             metadata=desired.metadata,
@@ -232,23 +251,29 @@ class ClusterDeployment:
             plan=plan,
             routing=routing,
             settings=self._around.settings.injection,
-            injected=self._injected(plan, refresh),
+            injected={name: patch for name, patch in known.items() if name not in refreshed},
         )
-        rejected = await self._bring(wanted, routing)
-        await self._sweep(wanted)
+        if await self._bring(wanted, routing):
+            await self._sweep(wanted)
         if not desired.problems:
-            await self._last_good.remember(desired.spec, wanted[0]["metadata"])
-        if rejected:
-            self._warn_once("ApplyRefused", str(rejected[0]))
-            raise rejected[0]
+            await self._remember(desired, wanted[0]["metadata"])
+        self._tell_notes(desired, plan, known)
         if refresh is not None:
-            self._tell("Refreshed", "running revisions have the sidecar of this operator: pods follow one by one")
-            await self.take_away(ANNOTATIONS[REFRESH], refresh)
+            await self._tell_refreshed(refresh, refreshed)
 
-    async def _bring(self, wanted: Iterable[Mapping[str, Any]], routing: Routing | None) -> list[ApiError]:
-        """Answers what was refused that is no revision's own."""
+    async def _remember(self, desired: Desired, sibling: Mapping[str, Any]) -> None:
+        try:
+            await self._last_good.remember(desired.spec, sibling)
+        except ApiError as error:
+            if not error.refused:
+                raise
+            # Everything runs; only a later spec that is wrong would find nothing to go on with.
+            self._warn_once(conditions.APPLY_REFUSED, f"the last good spec is not kept: {error}")
+
+    async def _bring(self, wanted: Iterable[Mapping[str, Any]], routing: Routing | None) -> bool:
+        """Whether the routing is there, and so all that follows from it."""
         refused: dict[str, str] = {}
-        rejected: list[ApiError] = []
+        routed = True
         ordered = sorted(wanted, key=lambda obj: CHILDREN.index(kind_of(obj)))
         for kind, group in itertools.groupby(ordered, key=kind_of):
             objects = list(group)
@@ -260,33 +285,30 @@ class ClusterDeployment:
                     continue
                 if not isinstance(result, ApiError) or not result.refused:
                     raise result
-                revision = obj["metadata"]["labels"].get(labels.REVISION)
-                if revision:
-                    refused.setdefault(revision, f"{kind.name} refused: {result}"[:1000])
-                else:
-                    rejected.append(ApiError(result.status, f"{kind.name} {obj['metadata']['name']}: {result}"))
+                revision = obj["metadata"]["labels"].get(labels.REVISION, "")
+                refused.setdefault(revision, f"{kind.name} refused: {result}"[:1000])
+            if kind is SECRET and refused.get(""):
+                routed = False
+                break
             if kind is SECRET and routing is not None:
                 await self._routing.spread(routing, self._pods(), written=True in results)
         if refused != self._failures.refused:
             self._failures.refused = refused
             self._around.notify(self.key)
-        return rejected
+        if refused:
+            self._warn_once(conditions.APPLY_REFUSED, next(iter(refused.values())))
+        return routed
 
     async def _sweep(self, wanted: Iterable[Mapping[str, Any]]) -> None:
         """Delete the children that are not wanted; pods first, so that nothing they need goes before them."""
         places = {(kind_of(obj), obj["metadata"]["name"]) for obj in wanted}
+        self._kept = {name: one for name, one in self._kept.items() if (CONTROLLER_REVISION, name) in places}
         for kind in reversed(CHILDREN):
+            if kind is SECRET:
+                continue  # the routing file, which stays: so nobody has to give us the right to delete Secrets
             for held in self._mine(kind):
-                if (kind, held.name) not in places and held.name != labels.routing_secret(self._name):
+                if (kind, held.name) not in places:
                     await self._around.applier.remove(held)
-
-    def _injected(self, plan: Plan, refresh: str | None) -> dict[str, Patch]:
-        """What revisions were given; a refresh forgets it for those that run, or for the one it names."""
-        known = {name: one.injected for name, one in self._revisions().items()}
-        if refresh is None:
-            return known
-        meant = {refresh.strip()} if refresh.strip() in plan.replicas else set(plan.replicas)
-        return {name: patch for name, patch in known.items() if name not in meant}
 
     async def take_away(self, annotation: str, value: str) -> None:
         """Remove an order that was taken, unless it was given anew. Raises ApiError."""
@@ -303,16 +325,52 @@ class ClusterDeployment:
 
     # What is told
 
+    def _tell_saved(self, status: Status) -> None:
+        held = self._object()
+        if held is None:
+            return
+        for told in status.events:
+            if told.at > self._told_until:
+                self._around.poster.tell(held, told)
+                self._told_until = told.at
+
+    def _tell_notes(self, desired: Desired, plan: Plan, known: Mapping[str, Patch]) -> None:
+        """What there is to say about the pods of revisions that are new."""
+        owner, settings = OwnerRef(name=self._name, uid=self.uid), self._around.settings.injection
+        for record in plan.records:
+            if record.name not in known:
+                for note in inject_revision(record, owner, desired.metadata, settings).notes:
+                    self._tell("PodNote", f"{record.version}: {note}")
+
+    async def _tell_refreshed(self, refresh: Refresh, revisions: Iterable[str]) -> None:
+        by = f" by {refresh.actor}" if refresh.actor else ""
+        if revisions:
+            names = ", ".join(sorted(revisions))
+            self._tell("Refreshed", f"ordered{by}: {names} get the sidecar of this operator, pod by pod")
+        else:
+            message = f"refresh{by}: {refresh.revision or 'nothing'} does not run"
+            self._tell(conditions.ORDER_REFUSED, message, warning=True)
+        await self.take_away(ANNOTATIONS[REFRESH], refresh.value)
+
     def _tell(self, reason: str, message: str, *, warning: bool = False) -> None:
         held = self._object()
         if held is not None:
             logger.log(logging.WARNING if warning else logging.INFO, "%s: %s", self.key, message)
-            self._around.poster.tell(held, Event(reason=reason, message=message, warning=warning))
+            told = Told(reason=reason, message=message, warning=warning, at=time.time())
+            self._around.poster.tell_once(held, told)
 
     def _warn_once(self, reason: str, message: str) -> None:
-        if message != self._told:
-            self._told = message
+        if message not in self._told:
+            if len(self._told) >= _MAX_TOLD:
+                self._told.clear()
+            self._told.add(message)
             self._tell(reason, message, warning=True)
+
+
+def _meant(refresh: Refresh, plan: Plan) -> set[str]:
+    """Revisions that run and that an order is about: by name or version, or all."""
+    running = {record.name: record.version for record in plan.records if plan.replicas.get(record.name)}
+    return {name for name, version in running.items() if refresh.revision in ("", name, version)}
 
 
 def _socket(ip: str, port: int) -> str:

@@ -1,8 +1,12 @@
-"""Events of the engine as Kubernetes Events: in order, bounded, never in the way of a reconcile."""
+"""Events of the engine as Kubernetes Events: in order, bounded, never in the way of a reconcile.
+
+An event is named after what it tells, and the API server takes a name once: who is not sure tells again.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from typing import Any, Final
@@ -10,8 +14,8 @@ from typing import Any, Final
 from msgspec import Struct
 
 from ...api.spec import API_VERSION, GROUP, KIND
+from ...api.status import Told
 from ...api.wire import time_text
-from ...engine.model import Event
 from .client import ApiError, Client
 from .held import Held
 from .kinds import EVENT
@@ -38,22 +42,28 @@ class Poster:
         self._client = client
         self._instance = instance
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
-        self._last = 0
 
-    def tell(self, about: Held, event: Event) -> None:
-        """Cheap; returns at once."""
+    def tell(self, about: Held, told: Told) -> None:
+        """What a step did at a time that no other event of `about` has. Cheap; returns at once."""
+        digits = "".join(filter(str.isdigit, time_text(told.at)))
+        self._put(self._manifest(about, told, digits))
+
+    def tell_once(self, about: Held, told: Told) -> None:
+        """What is no step's: the same words again, within the hour that events are kept, are not told again."""
+        words = f"{about.uid} {about.body['metadata'].get('generation')} {told.reason} {told.message}"
+        self._put(self._manifest(about, told, hashlib.sha256(words.encode()).hexdigest()[:20]))
+
+    def _put(self, manifest: dict[str, Any]) -> None:
         while self._waiting.qsize() >= MAX_WAITING:
             self._waiting.get_nowait()
-        self._waiting.put_nowait(_Waiting(self._manifest(about, event), time.monotonic()))
+        self._waiting.put_nowait(_Waiting(manifest, time.monotonic()))
 
-    def _manifest(self, about: Held, event: Event) -> dict[str, Any]:
-        # Whole microseconds, each one later than the last: the order of events is that of their times.
-        self._last = max(time.time_ns() // 1000, self._last + 1)
+    def _manifest(self, about: Held, event: Told, suffix: str) -> dict[str, Any]:
         return {
             "apiVersion": EVENT.api_version,
             "kind": EVENT.name,
-            "metadata": {"name": f"{about.name}.{self._last:x}", "namespace": about.namespace},
-            "eventTime": time_text(self._last / 1e6),
+            "metadata": {"name": f"{about.name}.{suffix}", "namespace": about.namespace},
+            "eventTime": time_text(event.at),
             "reportingController": f"{GROUP}/operator",
             "reportingInstance": self._instance[:128],
             "action": event.reason[:128],

@@ -15,7 +15,10 @@ MAX_BYTES: Final = 4096
 
 
 class Failures:
-    """Of one model deployment. `refused`: by revision, what the API server said to one of its objects."""
+    """Of one model deployment.
+
+    `refused`: by revision, what the API server said to one of its objects; by "" what it said to those of no revision.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ...render import labels
-from .annotations import Annotated, annotated_orders
+from .annotations import Annotated, Refresh, annotated_orders, refresh_wanted
 from .client import FIELD_MANAGER
 from .kinds import (
     CONTROLLER_REVISION,
@@ -37,7 +37,7 @@ class Held(Struct, frozen=True, kw_only=True):
     """One object as last seen.
 
     `version`: its resourceVersion as a number (the API server promises that they can be compared), 0 if it is none.
-    `orders`: of a model deployment, those that stand in its annotations.
+    `orders`, `refresh`: of a model deployment, those that stand in its annotations.
     `owned`: a fingerprint of the fields that Coalmine applied and still owns: anybody who changes one of them takes it
     over, so that the fingerprint tells of every drift, however the API server spells values. Empty: none.
     """
@@ -54,6 +54,7 @@ class Held(Struct, frozen=True, kw_only=True):
     ending: bool
     annotations: Mapping[str, str]
     orders: tuple[Annotated, ...]
+    refresh: Refresh | None
     body: Mapping[str, Any]
 
     @property
@@ -83,6 +84,7 @@ def hold(kind: Kind, obj: Mapping[str, Any]) -> Held:
         ending="deletionTimestamp" in metadata,
         annotations=metadata.get("annotations") or {},
         orders=tuple(annotated_orders(obj)) if kind is MODEL_DEPLOYMENT else (),
+        refresh=refresh_wanted(obj) if kind is MODEL_DEPLOYMENT else None,
         body=_body(kind, obj),
     )
 

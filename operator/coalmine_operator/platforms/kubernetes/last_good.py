@@ -14,6 +14,7 @@ from ...api.codec import spec_from_json, to_json
 from ...api.problems import Invalid
 from ...api.spec import ModelDeploymentSpec
 from ...render import labels
+from .applying import Applier
 from .client import ApiError, Client
 from .kinds import SECRET
 
@@ -23,8 +24,9 @@ FILE: Final = "spec.json"
 class LastGood:
     """Of one model deployment; `uid` is its own: of another of its name nothing is remembered."""
 
-    def __init__(self, client: Client, namespace: str, name: str, uid: str) -> None:
+    def __init__(self, client: Client, applier: Applier, namespace: str, name: str, uid: str) -> None:
         self._client = client
+        self._applier = applier
         self._namespace = namespace
         self._name = f"{name}-spec"
         self._uid = uid
@@ -33,6 +35,8 @@ class LastGood:
 
     async def remember(self, spec: ModelDeploymentSpec, sibling: Mapping[str, Any]) -> None:
         """`sibling`: metadata of another child, for owner and labels. Raises ApiError."""
+        if self._kept is None:
+            await self.recall()
         self.spec = spec
         if spec == self._kept:
             return
@@ -49,7 +53,7 @@ class LastGood:
             "type": "coalmine.dev/spec",
             "data": {FILE: base64.b64encode(to_json(spec)).decode()},
         }
-        await self._client.apply(SECRET, manifest)
+        await self._applier.put(SECRET, manifest, None)
         self._kept = spec
 
     async def recall(self) -> ModelDeploymentSpec | None:

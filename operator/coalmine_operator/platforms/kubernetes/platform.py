@@ -12,7 +12,7 @@ from typing import Any, Final
 import aiohttp
 
 from ...api.status import Status
-from ...engine.model import Event, Observed, Plan
+from ...engine.model import Observed, Plan
 from ...render.labels import MODELDEPLOYMENT
 from ...sources.snapshots import Traffic
 from ..base import Desired
@@ -191,13 +191,6 @@ class KubernetesPlatform:
         asyncio.get_running_loop().call_later(seconds, self._notify, key)
 
     # For front ends
-
-    def tell(self, key: str, event: Event) -> None:
-        """Make an event of the engine a Kubernetes Event."""
-        namespace, _, name = key.partition("/")
-        held = self._cache.get(MODEL_DEPLOYMENT, namespace, name)
-        if held is not None:
-            self._poster.tell(held, event)
 
     def ingress(self, key: str) -> str:
         """URL that requests of a model deployment go to, inside the cluster."""
