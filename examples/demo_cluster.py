@@ -84,9 +84,7 @@ def _main(arguments: argparse.Namespace, folder: Path) -> int:
         with chosen(screen) as (cluster, end):
             tools = cluster.environment["PATH"].removesuffix(os.environ["PATH"])
             screen.command(f"export KUBECONFIG={cluster.api} PATH={tools}$PATH")
-            screen.say(
-                "alerts: a stand-in for Prometheus and Alertmanager scrapes sidecars and calls the webhook as they do"
-            )
+            screen.say("a stand-in for Prometheus and Alertmanager scrapes the sidecars and calls the webhook")
             shell = Shell(cluster.environment, folder / "commands.log", screen.command)
             senders = Senders(shell, NAMESPACE, rate=arguments.rate)
             return play(OnCluster(shell, senders, end), senders, screen, arguments.json)
