@@ -9,12 +9,14 @@ import datetime as dt
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 from tests.cluster.installed import Install, installed
 from tests.cluster.lab.cluster import Cluster
+from tests.cluster.lab.prometheus import prometheus
 from tests.cluster.monitoring import ALERTMANAGER, Monitoring, monitoring
 from tests.cluster.operating import Watched, manifest
 from tests.cluster.traffic import Traffic, traffic
@@ -37,12 +39,16 @@ def release(cluster: Cluster, operator_image: str, sidecar_image: str) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def watching(release: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitoring]:
+def watching(
+    release: Install, shown: Callable[[], AbstractContextManager[object]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Monitoring]:
     if ALERTMANAGER is None:
         reason = "no Alertmanager here: `make tools` installs it"
         if os.environ.get("CI") == "true":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+    with shown():
+        prometheus()
     with monitoring(release, tmp_path_factory.mktemp("monitoring")) as both:
         yield both
 
@@ -64,10 +70,11 @@ def load(fraud: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
 
 @pytest.fixture
 def v2(fraud: Watched, load: Traffic, model_image: str) -> str:
-    """v2 is stable: its revision."""
+    """v2 is stable and has the traffic, whatever else was tried: its revision."""
     if fraud.status["stable"]["version"] != "v2":
         fraud.apply(deployment(model_image, "v2"))
-    revision: str = fraud.healthy("v2")["stable"]["revision"]
+    status = fraud.until("v2 to be stable", lambda s: s["stable"]["version"] == "v2" and "rollout" not in s, 150)
+    revision: str = status["stable"]["revision"]
     return revision
 
 
