@@ -59,6 +59,19 @@ class Install:
         """What `helm install` has printed."""
         return self.cluster.helm("get", "notes", RELEASE, "--namespace", self.own)
 
+    def scale(self, component: str, replicas: int) -> None:
+        """Waits until as many pods are ready, and the others gone."""
+        where = ("--namespace", self.own)
+        self.cluster.kubectl("scale", f"deployment/{RELEASE}-{component}", f"--replicas={replicas}", *where)
+        selector = f"--selector=app.kubernetes.io/component={component}"
+
+        def done() -> bool:
+            status = self.get("deployment", f"{RELEASE}-{component}")["status"]
+            pods = self.cluster.get("pods", selector, *where)["items"]
+            return status.get("readyReplicas", 0) == len(pods) == replicas
+
+        self.cluster.wait(done, f"{replicas} pods of the {component}", 120, every=0.5)
+
     def log(self, component: str) -> str:
         return self.cluster.kubectl("logs", f"deployment/{RELEASE}-{component}", "--namespace", self.own)
 
