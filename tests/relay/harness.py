@@ -97,8 +97,10 @@ class Upstream:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
-    async def start(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
+    async def start(self, port: int = 0, *, sock: socket.socket | None = None) -> None:
+        """On a port, or on a socket that listens already."""
+        where = {"sock": sock} if sock else {"host": "127.0.0.1", "port": port}
+        self._server = await asyncio.start_server(self._serve, **where)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

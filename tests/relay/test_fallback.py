@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Iterator
 
 import pytest
 from tests.relay.harness import (
@@ -22,6 +24,8 @@ from tests.relay.harness import (
     says,
     silent,
 )
+
+from coalmine_sidecar.relay import detour
 
 
 def canary(model: Upstream, other: Upstream, **more):
@@ -275,26 +279,46 @@ async def test_a_stale_connection_with_a_request_that_may_not_be_served_twice(mo
     assert len(model.requests) == 2
 
 
-async def test_connecting_has_a_limit(other, start_pod):
-    # A listening socket whose queue is full: the kernel answers no further SYN.
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(0)
-        port = deaf.getsockname()[1]
-        fillers = []
+@pytest.fixture
+def busy() -> Iterator[socket.socket]:
+    """A listening socket whose queue is full: the kernel answers no further SYN until somebody accepts."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
         for _ in range(3):
-            filler = socket.socket()
+            filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
-            fillers.append(filler)
-        pod = await start_pod(port, canary(other, other, timeouts={"connect": 0.2}))
-        reply = await pod.ask(post())
-        assert reply.revision == "b"
-        assert pod.telemetry.fallbacks["a", "b"]["timeout"] == 1
-        alone = await start_pod(port, routing(revision("a", 100), timeouts={"connect": 0.2}))
-        assert (await alone.ask(post())).status == 504
-        for filler in fillers:
-            filler.close()
+            filler.connect_ex(listening.getsockname())
+        yield listening
+
+
+async def test_connecting_has_a_limit(other, start_pod, busy, monkeypatch):
+    monkeypatch.setattr(detour, "PATIENCE", 0.5)
+    port = busy.getsockname()[1]
+    pod = await start_pod(port, canary(other, other, timeouts={"connect": 0.2}))
+    reply = await pod.ask(post())
+    assert reply.revision == "b"
+    assert pod.telemetry.fallbacks["a", "b"]["timeout"] == 1
+    alone = await start_pod(port, routing(revision("a", 100), timeouts={"connect": 0.2}))
+    assert (await alone.ask(post())).status == 504
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+async def test_a_full_queue_is_waited_in_where_nobody_else_can_answer(start_pod, busy, hops):
+    """Of the pod's own model, and of a model behind another pod's sidecar."""
+    document = routing(revision("a", 100), timeouts={"connect": 0.1})
+    pod = asked = await start_pod(busy.getsockname()[1], document)
+    if hops == 2:
+        document = routing(revision("a", 100, pod.local), revision("z", 0), timeouts={"connect": 0.1})
+        asked = await start_pod(free_port(), document, revision="z")
+    asking = asyncio.create_task(asked.ask(post()))
+    await eventually(lambda: asked.telemetry.revisions["a"].retries["timeout"] >= 2)
+    model = Upstream()
+    await model.start(sock=busy)
+    assert (await asking).status == 200
+    assert len(model.requests) == 1
+    await model.stop()
 
 
 async def test_the_client_that_leaves_while_a_connection_opens(other, start_pod):

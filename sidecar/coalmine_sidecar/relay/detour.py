@@ -3,6 +3,9 @@
 A connection that never opened has consumed nothing, so another pod of the revision is asked whatever the request is.
 A connection that broke gets one other pod of the revision. A revision that answered with an error, or not in time,
 has had its say. After that comes the chain of the fallback, each revision at most once.
+
+Where nobody is left to ask, a revision that did not take the connection in time is asked again for a while: who is dead
+refuses, who is busy has a full queue. In that queue a request still gets its answer.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Endpoints of one revision that are asked before another revision is.
 MAX_ENDPOINTS: Final = 3
+#: Seconds from a request's start in which a busy revision is asked again if there is no other.
+PATIENCE: Final = 5.0
 
 
 class Failure(Enum):
@@ -51,10 +56,12 @@ FORGIVEN: Final = UNOPENED | {Failure.STALE}
 class Detour:
     """The search of one request. Made when its first attempt has failed, which is rare."""
 
-    __slots__ = ("_asked", "_given_up", "_table", "_tried", "failure", "kept")
+    __slots__ = ("_asked", "_given_up", "_patient_until", "_table", "_tried", "failure", "kept")
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, started: float) -> None:
+        """`started`: when the request came, in monotonic seconds."""
         self._table = table
+        self._patient_until = started + PATIENCE
         self._tried: list[Endpoint] = []
         #: Attempts at the revision asked now.
         self._asked = 0
@@ -81,7 +88,7 @@ class Detour:
         limit = 2 if failure is Failure.RESET else MAX_ENDPOINTS if failure in UNOPENED else 0
         return target.pick(now, self._table.below, self._tried) if self._asked < limit else None
 
-    def revision(self, target: Target, chosen: Target, now: float) -> tuple[Target, Endpoint] | None:
+    def revision(self, target: Target, chosen: Target, failure: Failure, now: float) -> tuple[Target, Endpoint] | None:
         """Who comes after `target`: the next of the chain with an endpoint that is not left out for now."""
         gone = (*self._given_up, target)
         chain = [other for name in self._table.chain if (other := self._table.targets[name]) not in gone]
@@ -94,4 +101,7 @@ class Detour:
             endpoint = other.any(self._tried)
             if endpoint is not None:
                 return other, endpoint
-        return None
+        # Only where requests come in: who handed this one on may know somebody else, and asks again if not.
+        patient = failure is Failure.CONNECT_TIMEOUT and self._table.chooser is not None and now < self._patient_until
+        endpoint = target.any() if patient else None
+        return (target, endpoint) if endpoint is not None else None

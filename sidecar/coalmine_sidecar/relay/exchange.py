@@ -307,9 +307,11 @@ class Exchange:
                 telemetry.retry(target.name, failure.retry)
                 self._attempt(endpoint, now, fresh=True)
                 return
-            other = detour.revision(target, self._chosen, now)
+            other = detour.revision(target, self._chosen, failure, now)
             if other is not None:
                 detour.give_up(target)
+                if other[0] is target:
+                    telemetry.retry(target.name, failure.retry)
                 if other[0] is not self._chosen:
                     self._charge()
                 self._move_to(other[0])
@@ -321,7 +323,7 @@ class Exchange:
     def _search(self, endpoint: Endpoint | None) -> Detour:
         """The search for somebody else, `endpoint` being one that failed."""
         if self._detour is None:
-            self._detour = Detour(self.table)
+            self._detour = Detour(self.table, self._started)
         if endpoint is not None:
             self._detour.tried(endpoint)
         return self._detour
@@ -336,11 +338,13 @@ class Exchange:
     def _falls_back(self, connection: UpstreamConnection, answer: Answer, now: float) -> bool:
         """Whether an answer with a status of the fallback is withheld, for now or for good."""
         unopened = answer.special is not None and answer.special.reason == NEVER_OPENED
-        failure = Failure.REFUSED if unopened else Failure.STATUS
+        failure = Failure.STATUS
+        if unopened:
+            failure = Failure.CONNECT_TIMEOUT if answer.status == 504 else Failure.REFUSED
         detour = self._search(connection.endpoint)
         target = self._target
         if not self._may_be_sent_again(failure) or not (
-            detour.endpoint(target, failure, now) or detour.revision(target, self._chosen, now)
+            detour.endpoint(target, failure, now) or detour.revision(target, self._chosen, failure, now)
         ):
             return False
         if not answer.complete and sum(map(len, answer.body)) < KEPT_ERROR:
