@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime as dt
 import json
@@ -12,6 +13,7 @@ import pytest
 from aiohttp import web
 from cryptography import x509
 
+from coalmine_operator import certificates
 from coalmine_operator.certificates import TOUCH, CertificateKeeper
 from coalmine_operator.platforms.kubernetes import ApiError, Client
 from coalmine_operator.platforms.kubernetes.access import Access
@@ -188,3 +190,24 @@ async def test_without_its_secret_it_says_so(cluster: Cluster, keeper: Certifica
     with pytest.raises(ApiError, match="hook-tls not found"):
         await keeper.look()
     assert cluster.writes == []
+
+
+async def test_it_looks_again_and_again(
+    cluster: Cluster, keeper: CertificateKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificates, "PERIOD", 0.01)
+    monkeypatch.setattr(certificates, "AGAIN", 0.01)
+    running = asyncio.create_task(keeper.run())
+    for path in ("", SECRET):
+        cluster.fail_writes_of = path
+        cluster.objects[SECRET]["data"] = {}
+        if path:
+            await asyncio.sleep(0.05)
+            cluster.fail_writes_of = ""
+        for _ in range(500):
+            if cluster.objects[SECRET]["data"]:
+                break
+            await asyncio.sleep(0.01)
+        assert cluster.trusts(cluster.certificate())
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
