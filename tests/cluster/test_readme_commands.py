@@ -131,10 +131,8 @@ def not_shown(shown: Sequence[str], said: Sequence[str]) -> str:
     """
     rest = iter(said)
     for line in shown:
-        words = [
-            ".*" if word == "..." else AGE if re.fullmatch(AGE, word) else re.escape(word) for word in line.split()
-        ]
-        pattern = re.compile(r"\s+".join(words))
+        words = [AGE if re.fullmatch(AGE, word) else re.escape(word) for word in line.split()]
+        pattern = re.compile(r"\s+".join(words).replace(re.escape("..."), ".*"))
         if not any(pattern.fullmatch(one.strip()) for one in rest):
             return line
     return ""
