@@ -87,7 +87,7 @@ def traffic(cluster: Cluster, url: str, folder: Path, model: str = "fraud") -> I
     seen = Traffic(path)
     argv: list[str | Path] = [sys.executable, "-m", "tests.cluster.traffic", f"{url}/v2/models/{model}/infer", path]
     with cluster.process_in_net(argv) as process:
-        cluster.wait(lambda: any(not record.error for record in seen.records()), "the first answer", 30)
+        cluster.wait(lambda: any(not record.error for record in seen.records()), "the first answer", 120)
         yield seen
         assert process.poll() is None, "the load ended by itself"
         process.terminate()
