@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime as dt
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,12 @@ _ASK = """
 import json, sys, urllib.request
 request = urllib.request.Request(sys.argv[1], sys.argv[2].encode(), {"Content-Type": "application/json"})
 print(json.load(urllib.request.urlopen(request, timeout=5))["model_version"])
+"""
+
+_ALERT = """
+import sys, urllib.request
+head = {"Authorization": "Bearer " + sys.argv[2], "Content-Type": "application/json"}
+urllib.request.urlopen(urllib.request.Request(sys.argv[1], sys.argv[3].encode(), head), timeout=20).read()
 """
 
 
@@ -70,6 +78,14 @@ class Operator:
 
     def log(self) -> str:
         return self._log.read_text()
+
+
+def alert(cluster: Cluster, port: int, token: str, **labels: str) -> None:
+    """Tell an operator of an alert that fires, as Alertmanager does. Raises LabError where it is not taken."""
+    now = dt.datetime.now(dt.UTC).isoformat()
+    one = {"status": "firing", "labels": labels, "startsAt": now, "fingerprint": secrets.token_hex(8)}
+    body = json.dumps({"version": "4", "status": "firing", "alerts": [one]})
+    cluster.run_in_net(["python3", "-c", _ALERT, f"http://127.0.0.1:{port}/alerts", token, body])
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from tests.property.world import World, alert, make_spec, template
 
 from coalmine_operator.api.duration import Duration
 from coalmine_operator.api.spec import Analysis, AutoRollback, Baseline, Canary, Fallback, Metric, Pause, Step, Strategy
+from coalmine_operator.api.status import MAX_EVENTS
 from coalmine_operator.engine import Order
 
 
@@ -503,6 +504,41 @@ def test_stable_dies_and_the_fallback_gets_its_weight() -> None:
     world.settle(3)
     assert world.file_weights == {v2: 100}
     assert world.status.phase == "Healthy"
+
+
+def test_who_answers_is_told_when_it_changes() -> None:
+    world = World()
+    world.settle(5)
+    edit(world, "v2")
+    world.settle(120)
+    v1, v2 = world.revision_of("v1"), world.revision_of("v2")
+    world.events.clear()
+    world.kill_pods(v2)
+    world.reconcile()
+    world.kill_pods(v1)
+    world.reconcile()
+    world.reconcile()
+    world.settle(3)
+    assert world.events == ["ServedByFallback", "NoReadyPods", "MinimumReplicasAvailable"]
+
+
+def test_events_are_saved_with_the_decision_each_at_its_own_time() -> None:
+    world = World()
+    world.settle(5)
+    edit(world, "v2")
+    for _ in range(120):
+        before = world.status.events
+        plan = world.reconcile()
+        kept = world.status.events
+        new = kept[len(kept) - len(plan.events) :]
+        assert [(e.reason, e.message) for e in new] == [(e.reason, e.message) for e in plan.events]
+        assert all(event.at >= world.now for event in new)
+        assert plan.events or kept is before
+        world.start_pods()
+        world.now += 1
+    times = [event.at for event in world.status.events]
+    assert times == sorted(set(times))
+    assert len(times) <= MAX_EVENTS
 
 
 def test_a_fallback_with_a_template_of_its_own_is_warm_from_the_start() -> None:

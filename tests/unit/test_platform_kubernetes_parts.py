@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from coalmine_operator.platforms.kubernetes.annotations import Refresh, annotated_orders, refresh_wanted, removal
+from coalmine_operator.platforms.kubernetes.annotations import (
+    Refresh,
+    annotated_orders,
+    refresh_wanted,
+    removal,
+    unknown_orders,
+)
 from coalmine_operator.platforms.kubernetes.cache import Cache
 from coalmine_operator.platforms.kubernetes.held import hold
 from coalmine_operator.platforms.kubernetes.kinds import DEPLOYMENT, EVENT, MODEL_DEPLOYMENT, POD, SECRET, SERVICE
@@ -340,6 +346,11 @@ def test_who_ordered_a_refresh_is_known_as_well(webhook: bool) -> None:
     setter = ("coalmine.dev/refresh", "kubectl-annotate", "2026-11-20T10:00:02Z")
     found = refresh_wanted(annotated({"coalmine.dev/refresh": " True ", **stamp}, setter))
     assert found == Refresh(value=" True ", revision="", actor="ada@example.org" if webhook else "kubectl-annotate")
+
+
+def test_an_order_with_a_slip_of_the_pen_is_seen() -> None:
+    found = {"coalmine.dev/promot": "", "coalmine.dev/promote": "", "coalmine.dev/ordered-by": "{}", "other/x": ""}
+    assert unknown_orders(found) == ["coalmine.dev/promot"]
 
 
 # The routing Secret
