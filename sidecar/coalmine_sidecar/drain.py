@@ -22,6 +22,11 @@ from .telemetry import Telemetry
 #: Seconds without a new connection, and with none left, that end a drain: EndpointSlices and kube-proxy need about one
 #: to spread; sidecars that know this pod by an older DNS answer try another pod if it is gone when they come.
 QUIET: Final = 2.0
+#: Seconds a connection has to be idle until a drain ends it, and the share of the drain's time that this may be. A
+#: client that sends at that very moment loses its request; one whose pool goes round comes back within seconds, and
+#: sidecars end theirs to other pods after 4 s by themselves.
+IDLE: Final = 5.0
+SHARE: Final = 0.5
 #: Seconds after a drain in which the SIGTERM has to come, or the pod takes requests as before. A model that needs
 #: longer to end loses nothing: a pod that ends is in no Service, ready or not.
 HOLD: Final = 15.0
@@ -83,7 +88,7 @@ class Drain:
         log.info("asked to drain: at most %g s", self._timeout)
         self._telemetry.draining = True
         for front in self._fronts:
-            front.drain()
+            front.drain(min(IDLE, SHARE * self._timeout))
         # Connections end by themselves; a watch on each of them would cost requests what this poll does not.
         while (now := monotonic()) - began < self._timeout:
             if not self._connections() and now - max(began, self._came_at) >= self._quiet:

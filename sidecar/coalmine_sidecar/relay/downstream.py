@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 MAX_PIPELINED: Final = 64
 #: Seconds a client has to take the last answer while what it still sends is thrown away.
 LINGER: Final = 2.0
-#: Seconds a keep-alive connection has to be idle before a draining sidecar ends it. A client about to send its next
-#: request gets an answer with `Connection: close` instead of a reset.
+#: Seconds a keep-alive connection has to be idle before a sidecar that was told to end ends it. A client about to send
+#: its next request gets an answer with `Connection: close` instead of a reset.
 DRAIN_IDLE: Final = 1.0
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -72,7 +72,7 @@ class ClientConnection(Timed, asyncio.Protocol):
 
     def drain(self, now: float) -> None:
         if not self.busy:
-            self.watch(max(now, self._idle_since + DRAIN_IDLE))
+            self.watch(max(now, self._idle_since + self.front.drain_idle))
 
     def abort(self) -> None:
         """End at once. Where an answer was under way its missing end is what the client has to see."""
@@ -122,7 +122,7 @@ class ClientConnection(Timed, asyncio.Protocol):
             transport.write(error_answer(503, "too many connections", SIDECAR, close=True))
             self._close(now, linger=True)
         else:
-            self.watch(now + (DRAIN_IDLE if front.draining else front.table.timeouts.idle))
+            self.watch(now + (front.drain_idle if front.draining else front.table.timeouts.idle))
         front.connections.add(self)
 
     def data_received(self, data: bytes) -> None:

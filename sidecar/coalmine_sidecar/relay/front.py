@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Final, Protocol
 
 from ..telemetry import EpochCell, Series
-from .downstream import ClientConnection
+from .downstream import DRAIN_IDLE, ClientConnection
 from .outbox import Outbox
 from .sweeper import Sweeper
 from .table import Table
@@ -36,7 +36,10 @@ class Front:
     `table` is replaced when the routing file changes; each request keeps the one it met.
     """
 
-    __slots__ = ("announces", "connections", "draining", "max_connections", "observer", "outbox", "sweeper", "table")
+    __slots__ = (
+        "announces", "connections", "drain_idle", "draining", "max_connections", "observer", "outbox", "sweeper",
+        "table",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -56,6 +59,8 @@ class Front:
         self.max_connections = max_connections
         self.connections: set[ClientConnection] = set()
         self.draining = False
+        #: Seconds that a connection may be idle in a drain.
+        self.drain_idle = DRAIN_IDLE
 
     def accept(self) -> ClientConnection:
         """The protocol factory of the role's listening socket."""
@@ -66,9 +71,10 @@ class Front:
         """Connections that have something to be answered."""
         return sum(connection.busy for connection in self.connections)
 
-    def drain(self) -> None:
-        """From now on every answer is its connection's last, and idle connections end."""
+    def drain(self, idle: float = DRAIN_IDLE) -> None:
+        """From now on every answer is its connection's last, and those idle for `idle` seconds end."""
         self.draining = True
+        self.drain_idle = idle
         now = monotonic()
         for connection in tuple(self.connections):
             connection.drain(now)
