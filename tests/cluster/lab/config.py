@@ -74,6 +74,8 @@ def commands(layout: Layout) -> dict[str, list[str]]:
             f"--cluster-signing-cert-file={pki}/ca.crt",
             f"--cluster-signing-key-file={pki}/ca.key",
             "--use-service-account-credentials",
+            # By default all pods count as unready when nodes could not report for 50 s, for whatever reason.
+            "--node-monitor-grace-period=5m",
             "--leader-elect=false",
             *busy_client,
         ],
