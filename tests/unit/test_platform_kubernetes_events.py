@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from coalmine_operator.api.status import Told
+from coalmine_operator.api.status import Status, Told
+from coalmine_operator.api.wire import from_wire, to_wire
 from coalmine_operator.platforms.kubernetes import events
 from coalmine_operator.platforms.kubernetes.access import Access
 from coalmine_operator.platforms.kubernetes.client import Client
 from coalmine_operator.platforms.kubernetes.events import Poster
 from coalmine_operator.platforms.kubernetes.held import Held, hold
 from coalmine_operator.platforms.kubernetes.kinds import MODEL_DEPLOYMENT
+from coalmine_operator.platforms.kubernetes.telling import Teller
 
 AT = 1_795_313_046.58
 
@@ -117,3 +120,38 @@ async def test_what_waits_is_bounded(client: Client, names: Names, monkeypatch: 
         poster.tell(fraud(), told(f"E{number}", AT + number))
     await poster.drain(5)
     assert names.reasons() == ["E2", "E3", "E4"], "the oldest go first"
+
+
+async def test_what_a_dead_operator_left_untold_is_told_by_the_next_and_old_news_are_not(
+    client: Client, names: Names
+) -> None:
+    now = time.time()
+    stale, left, newer = told("Promoted", now - 3600), told("WeightSet", now - 5), told("Promoting", now)
+    poster = Poster(client, "coalmine-0")
+    teller = Teller("ml/fraud", poster, fraud)
+    teller.saved(Status(events=(stale, left)))
+    # As it comes back from the API server: to the microsecond.
+    teller.saved(from_wire(to_wire(Status(events=(stale, left, newer)))))
+    await poster.drain(5)
+    assert names.reasons() == ["WeightSet", "Promoting"]
+    assert names.calls == 2
+
+
+async def test_what_lasts_is_told_once_and_what_happens_again_is_told_again(client: Client, names: Names) -> None:
+    poster = Poster(client, "coalmine-0")
+    teller = Teller("ml/fraud", poster, fraud)
+    for _ in range(2):
+        teller.once("ApplyRefused", "Service refused: taken")
+        teller.say("Refreshed", "ordered by ada")
+    await poster.drain(5)
+    assert sorted(names.reasons()) == ["ApplyRefused", "Refreshed", "Refreshed"]
+
+
+async def test_nothing_is_told_of_what_is_gone(client: Client, names: Names) -> None:
+    poster = Poster(client, "coalmine-0")
+    teller = Teller("ml/fraud", poster, lambda: None)
+    teller.saved(Status(events=(told("Promoted", time.time()),)))
+    teller.once("ApplyRefused", "taken")
+    teller.say("Refreshed", "ordered")
+    await poster.drain(5)
+    assert not names.calls

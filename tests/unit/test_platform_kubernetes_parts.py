@@ -15,8 +15,17 @@ from coalmine_operator.platforms.kubernetes.annotations import (
 )
 from coalmine_operator.platforms.kubernetes.cache import Cache
 from coalmine_operator.platforms.kubernetes.held import hold
-from coalmine_operator.platforms.kubernetes.kinds import DEPLOYMENT, EVENT, MODEL_DEPLOYMENT, POD, SECRET, SERVICE
+from coalmine_operator.platforms.kubernetes.kinds import (
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    EVENT,
+    MODEL_DEPLOYMENT,
+    POD,
+    SECRET,
+    SERVICE,
+)
 from coalmine_operator.platforms.kubernetes.pods import counts, log_tail, ready, rollout_trouble, trouble, worst
+from coalmine_operator.platforms.kubernetes.revisions import Revisions
 from coalmine_operator.platforms.kubernetes.routing import next_generation, routing_of
 from coalmine_sidecar.contract import RevisionRoute, Routing
 
@@ -265,6 +274,27 @@ def test_the_end_of_a_log_is_one_printable_line() -> None:
     assert log_tail("\n".join(str(i) for i in range(99))) == "94 | 95 | 96 | 97 | 98"
     assert len(log_tail("x" * 5000)) == 600
     assert log_tail("") == ""
+
+
+# Revisions
+
+
+def record(name: str, version: int = 1) -> Any:
+    data = {"name": name, "version": "v1", "template": {}, "model": {"version": "v1"}}
+    return hold(CONTROLLER_REVISION, {"metadata": owned(name, version), "data": data})
+
+
+def test_a_record_that_somebody_deleted_is_known_until_it_is_no_longer_wanted() -> None:
+    revisions = Revisions()
+    assert set(revisions.read([record("fraud-1"), record("fraud-2")])) == {"fraud-1", "fraud-2"}
+    assert set(revisions.read([record("fraud-2", 2)])) == {"fraud-1", "fraud-2"}
+    revisions.forget_all_but(["fraud-2"])
+    assert set(revisions.read([record("fraud-2", 2)])) == {"fraud-2"}
+
+
+def test_what_is_no_record_of_ours_is_left_alone() -> None:
+    other = hold(CONTROLLER_REVISION, {"metadata": owned("web-1"), "data": {"spec": {}}})
+    assert Revisions().read([other]) == {}
 
 
 # Orders

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -16,12 +16,12 @@ from coalmine_sidecar.contract import Routing
 
 from ...api import conditions
 from ...api.problems import Invalid
-from ...api.status import Condition, Status, Told
+from ...api.status import Condition, Status
 from ...api.wire import from_wire, to_wire
 from ...engine.model import Observed, Plan, RevisionState
 from ...render import labels
 from ...render.injection import ADMIN_PORT
-from ...render.manifests import Kept, OwnerRef, Patch, inject_revision, kept, manifests
+from ...render.manifests import Kept, OwnerRef, Patch, inject_revision, manifests
 from ...render.orders import ANNOTATIONS, REFRESH, VERBS
 from ...sources.snapshots import Snapshots, Traffic
 from ..base import Desired
@@ -32,16 +32,13 @@ from .held import Held
 from .kinds import CHILDREN, CONTROLLER_REVISION, DEPLOYMENT, MODEL_DEPLOYMENT, POD, SECRET, Kind, kind_of
 from .last_good import LastGood
 from .pods import address, counts, ready
-from .reading import Reading, generation_of, read
+from .reading import Reading, read
+from .revisions import Revisions
 from .routing import RoutingFile
 from .surroundings import Surroundings
+from .telling import Teller
 
 logger = logging.getLogger("coalmine")
-
-#: Warnings that are remembered as told.
-_MAX_TOLD: Final = 50
-#: Seconds for which events of a status may not have been told: a dead operator is replaced by then.
-_UNTOLD: Final = 600.0
 
 
 class ClusterDeployment:
@@ -57,11 +54,9 @@ class ClusterDeployment:
         self._failures = Failures(around.client)
         self._last_good = LastGood(around.client, around.applier, self._namespace, self._name, uid)
         self._reading: Reading | None = None
-        self._status: tuple[Any, Status] = (None, Status())
-        self._kept: dict[str, tuple[int, Kept]] = {}
-        self._told: set[str] = set()
-        #: Of the newest event of the status that was handed on. Before that, of what a dead operator may have left.
-        self._told_until = time.time() - _UNTOLD
+        self._status: tuple[bytes, Status] = (b"", Status())
+        self._kept = Revisions()
+        self._tell = Teller(key, around.poster, self._object)
         #: When somebody last looked at it, by the platform's clock.
         self.looked_at = -math.inf
 
@@ -77,15 +72,16 @@ class ClusterDeployment:
     def status(self) -> Status:
         """As last saved."""
         held = self._object()
-        raw = held.body.get("status") if held else None
-        if self._status[0] is not raw:
+        if held is None:
+            return Status()
+        if self._status[0] is not held.raw:
             try:
-                status = from_wire(raw)
+                status = from_wire(held.body.get("status"))
             except Invalid as error:
                 # Somebody wrote into it. What it says of rollouts is lost; revisions and routing still stand.
                 logger.error("%s: %s: beginning anew", self.key, error)  # noqa: TRY400 - one clear line
                 status = Status()
-            self._status = (raw, status)
+            self._status = (held.raw, status)
         return self._status[1]
 
     async def desired(self) -> Desired | None:
@@ -94,11 +90,11 @@ class ClusterDeployment:
         if held is None:
             return None
         reading = self._reading
-        if reading is None or reading.generation != generation_of(held):
+        if reading is None or reading.generation != held.generation:
             reading = self._reading = read(held, self._around.settings.injection)
-        self._tell_saved(self.status())
+        self._tell.saved(self.status())
         for annotation in unknown_orders(held.annotations):
-            self._warn_once(conditions.ORDER_REFUSED, f"{annotation}: no such order: there are {', '.join(VERBS)}")
+            self._tell.once(conditions.ORDER_REFUSED, f"{annotation}: no such order: there are {', '.join(VERBS)}")
         spec = reading.spec or await self._last_good.recall()
         if spec is None:
             await self._say_invalid(reading)
@@ -120,18 +116,17 @@ class ClusterDeployment:
             observed_generation=generation,
         )
         # Conditions of others are theirs to keep: what we write, we own.
-        ours = (known for known in status.conditions if known.type in conditions.TYPES)
-        others = (known for known in ours if known.type != condition.type)
+        ours = (known for known in status.conditions if known.type in conditions.TYPES and known.type != condition.type)
         await self.save(
             replace(
                 status,
                 phase="InvalidSpec",
                 message=message,
                 observed_generation=generation,
-                conditions=(*others, condition),
+                conditions=(*ours, condition),
             )
         )
-        self._warn_once(conditions.INVALID_SPEC, message)
+        self._tell.once(conditions.INVALID_SPEC, message)
 
     # What is seen
 
@@ -185,21 +180,7 @@ class ClusterDeployment:
         return [pod for pod in self._around.cache.owned(POD, self.key) if pod.revision and counts(pod)]
 
     def _revisions(self) -> dict[str, Kept]:
-        """What the ControllerRevisions of this model deployment hold; those of others are left alone."""
-        found: dict[str, tuple[int, Kept]] = {}
-        for held in self._mine(CONTROLLER_REVISION):
-            known = self._kept.get(held.name)
-            if known is None or known[0] != held.version:
-                try:
-                    known = (held.version, kept(held.body))
-                except Invalid as error:
-                    logger.debug("%s: %s is left alone: %s", self.key, held.name, error)
-                    continue
-            found[held.name] = known
-        # What somebody deleted is put back, since nobody else knows it: see `_sweep` for what we delete.
-        self._kept = {**self._kept, **found}
-        found = self._kept
-        return {name: one for name, (_, one) in found.items()}
+        return self._kept.read(self._mine(CONTROLLER_REVISION))
 
     def _mine(self, kind: Kind) -> list[Held]:
         owned = self._around.cache.owned(kind, self.key)
@@ -229,7 +210,7 @@ class ClusterDeployment:
                 return  # deleted meanwhile: the watch will tell
             raise
         self._around.cache.take(MODEL_DEPLOYMENT, answer)
-        self._tell_saved(status)
+        self._tell.saved(status)
 
     async def apply(self, desired: Desired, plan: Plan) -> None:
         """Records, routing and Services, then pods, then what is no longer wanted. Raises ApiError.
@@ -268,7 +249,7 @@ class ClusterDeployment:
             if not error.refused:
                 raise
             # Everything runs; only a later spec that is wrong would find nothing to go on with.
-            self._warn_once(conditions.APPLY_REFUSED, f"the last good spec is not kept: {error}")
+            self._tell.once(conditions.APPLY_REFUSED, f"the last good spec is not kept: {error}")
 
     async def _bring(self, wanted: Iterable[Mapping[str, Any]], routing: Routing | None) -> bool:
         """Whether the routing is there, and so all that follows from it."""
@@ -296,13 +277,13 @@ class ClusterDeployment:
             self._failures.refused = refused
             self._around.notify(self.key)
         if refused:
-            self._warn_once(conditions.APPLY_REFUSED, next(iter(refused.values())))
+            self._tell.once(conditions.APPLY_REFUSED, next(iter(refused.values())))
         return routed
 
     async def _sweep(self, wanted: Iterable[Mapping[str, Any]]) -> None:
         """Delete the children that are not wanted; pods first, so that nothing they need goes before them."""
         places = {(kind_of(obj), obj["metadata"]["name"]) for obj in wanted}
-        self._kept = {name: one for name, one in self._kept.items() if (CONTROLLER_REVISION, name) in places}
+        self._kept.forget_all_but(name for kind, name in places if kind is CONTROLLER_REVISION)
         for kind in reversed(CHILDREN):
             if kind is SECRET:
                 continue  # the routing file, which stays: so nobody has to give us the right to delete Secrets
@@ -325,46 +306,23 @@ class ClusterDeployment:
 
     # What is told
 
-    def _tell_saved(self, status: Status) -> None:
-        held = self._object()
-        if held is None:
-            return
-        for told in status.events:
-            if told.at > self._told_until:
-                self._around.poster.tell(held, told)
-                self._told_until = told.at
-
     def _tell_notes(self, desired: Desired, plan: Plan, known: Mapping[str, Patch]) -> None:
         """What there is to say about the pods of revisions that are new."""
         owner, settings = OwnerRef(name=self._name, uid=self.uid), self._around.settings.injection
         for record in plan.records:
             if record.name not in known:
                 for note in inject_revision(record, owner, desired.metadata, settings).notes:
-                    self._tell("PodNote", f"{record.version}: {note}")
+                    self._tell.once("PodNote", f"{record.version}: {note}", warning=False)
 
     async def _tell_refreshed(self, refresh: Refresh, revisions: Iterable[str]) -> None:
         by = f" by {refresh.actor}" if refresh.actor else ""
         if revisions:
             names = ", ".join(sorted(revisions))
-            self._tell("Refreshed", f"ordered{by}: {names} get the sidecar of this operator, pod by pod")
+            self._tell.say("Refreshed", f"ordered{by}: {names} get the sidecar of this operator, pod by pod")
         else:
             message = f"refresh{by}: {refresh.revision or 'nothing'} does not run"
-            self._tell(conditions.ORDER_REFUSED, message, warning=True)
+            self._tell.say(conditions.ORDER_REFUSED, message, warning=True)
         await self.take_away(ANNOTATIONS[REFRESH], refresh.value)
-
-    def _tell(self, reason: str, message: str, *, warning: bool = False) -> None:
-        held = self._object()
-        if held is not None:
-            logger.log(logging.WARNING if warning else logging.INFO, "%s: %s", self.key, message)
-            told = Told(reason=reason, message=message, warning=warning, at=time.time())
-            self._around.poster.tell_once(held, told)
-
-    def _warn_once(self, reason: str, message: str) -> None:
-        if message not in self._told:
-            if len(self._told) >= _MAX_TOLD:
-                self._told.clear()
-            self._told.add(message)
-            self._tell(reason, message, warning=True)
 
 
 def _meant(refresh: Refresh, plan: Plan) -> set[str]:
