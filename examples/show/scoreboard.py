@@ -38,12 +38,21 @@ class RollbackScore(Struct, frozen=True, kw_only=True):
     evidence: dict[str, Any]
 
 
+class ErrorScore(Struct, frozen=True, kw_only=True):
+    """What a client saw instead of an answer, to a request sent at `sent` (Unix seconds)."""
+
+    sent: float
+    done: float
+    error: str
+
+
 class Scoreboard(Struct, frozen=True, kw_only=True):
-    """`held_back`: requests not sent because too many were in flight."""
+    """`held_back`: requests not sent because too many were in flight. `first_errors`: at most ten."""
 
     sent: int
     client_errors: int
     errors: dict[str, int]
+    first_errors: list[ErrorScore] = []
     held_back: int
     versions: list[VersionScore]
     rollbacks: list[RollbackScore]
@@ -63,6 +72,7 @@ def score(story: Story) -> Scoreboard:
         sent=len(load.records),
         client_errors=len(load.errors),
         errors=dict(Counter(r.error for r in load.errors).most_common(5)),
+        first_errors=[ErrorScore(sent=r.sent, done=r.done, error=r.error) for r in load.errors[:10]],
         held_back=load.held_back,
         versions=[_version(load, v) for v in sorted({r.version for r in load.records if r.version})],
         rollbacks=[_rollback(story, version, last) for version, last in story.rollbacks.items()],

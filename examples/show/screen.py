@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coalmine_operator.cli.views import deployment_panel
-from coalmine_operator.cli.words import evidence
+from coalmine_operator.cli.words import clock, evidence
 from coalmine_operator.web.view import DeploymentView
 
 from .scoreboard import Scoreboard
@@ -103,6 +103,8 @@ class Screen:
         console.print()
         for error, times in board.errors.items():
             console.print(Text(f"client error, {times} times: {error}", style="red"), soft_wrap=True)
+        for first in board.first_errors[:1]:
+            console.print(Text(f"the first was sent at {clock(first.sent)}", style="red"), soft_wrap=True)
         good = not board.client_errors
         held = f"   held back: {board.held_back}" if board.held_back else ""
         text = (
