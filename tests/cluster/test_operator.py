@@ -97,9 +97,10 @@ def scaled_to(one: Watched, stable: int, canary: int = 0) -> dict[str, Any]:
 def selected(one: Watched) -> set[str]:
     """The pods that an autoscaler would measure: those of the scale subresource's selector."""
     found = one.cluster.read(f"{one.path}/scale")
-    pods = one.get("pods", "--selector", found["status"]["selector"])["items"]
+    items = one.get("pods", "--selector", found["status"]["selector"])["items"]
+    pods = [pod["metadata"] for pod in items if "deletionTimestamp" not in pod["metadata"]]
     assert found["status"]["replicas"] == len(pods)
-    return {pod["metadata"]["labels"]["app.kubernetes.io/version"] for pod in pods}
+    return {pod["labels"]["app.kubernetes.io/version"] for pod in pods}
 
 
 def test_a_first_version_and_a_second_one(cluster: Cluster, here: dict[str, Watched], model_image: str) -> None:

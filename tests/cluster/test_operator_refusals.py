@@ -20,9 +20,9 @@ SERVED = ("image", "template", "unschedulable", "fallback", "spec", LONGEST)
 
 @pytest.fixture(scope="module")
 def spaces(cluster: Cluster) -> Iterator[list[str]]:
-    """A namespace for most, and one with a quota."""
+    """A namespace for most, one with a quota, and one that the operator does not serve."""
     name = f"refusals-{secrets.token_hex(4)}"
-    with namespaces(cluster, name, f"{name}-quota") as names:
+    with namespaces(cluster, name, f"{name}-quota", f"{name}-strange") as names:
         yield names
 
 
@@ -31,7 +31,7 @@ def operator(
     cluster: Cluster, spaces: list[str], sidecar_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     log = tmp_path_factory.mktemp("refusals") / "operator.log"
-    with operator_for(cluster, spaces, sidecar_image, log) as running:
+    with operator_for(cluster, spaces[:2], sidecar_image, log) as running:
         yield running
 
 
@@ -49,6 +49,8 @@ def served(cluster: Cluster, spaces: list[str], operator: Operator, model_image:
         one.apply(document)
     for one in found.values():
         one.healthy("v1", 120)
+    found["strange"] = Watched(cluster, spaces[2], "strange")
+    found["strange"].apply(manifest("strange", model_image))
     return found
 
 
@@ -239,3 +241,12 @@ def test_the_longest_name(served: dict[str, Watched]) -> None:
     assert one.ask() == "v1"
     assert one.reasons() == ["RolloutStarted", "PodNote", "Promoted"]
     assert one.messages("PodNote") == ["v1: terminationGracePeriodSeconds: requests under way get 3 s of it to finish"]
+
+
+def test_a_namespace_that_is_not_served_is_left_alone(served: dict[str, Watched]) -> None:
+    """Last: whatever an operator of that namespace would have done is done by now."""
+    strange = served["strange"]
+    assert strange.read()["metadata"]["generation"] == 1
+    assert strange.status == {}
+    assert not strange.children()
+    assert not strange.reasons()
