@@ -103,13 +103,15 @@ def victim(node: NodeCluster, pod: dict[str, Any], container: str) -> Victim:
 def lost(seen: Traffic, deaths: Iterable[tuple[float, float]]) -> tuple[int, int]:
     """How many requests were under way in the moments of `deaths`, and how many failed. Fails where others did.
 
-    A client may write to a connection whose end it has not read yet, so what it sent a moment later counts as well.
+    A client may write to a connection whose end it has not read yet, so what it sent a moment later counts as well: for
+    as long as it may leave an answer unread.
     """
-    reading = 0.1
+    records = seen.records()
+    reading = max(0.1, sorted(record.seconds for record in records)[len(records) * 99 // 100])
     moments = list(deaths)
     under_way = [
         record
-        for record in seen.records()
+        for record in records
         if any(record.sent <= end + reading and record.done >= begin for begin, end in moments)
     ]
     errors = seen.errors()

@@ -20,7 +20,7 @@ from tests.cluster.lab.cluster import NodeCluster
 from tests.cluster.operating import Operator, Watched, operator_for
 from tests.cluster.traffic import Traffic, traffic
 
-pytestmark = pytest.mark.timeout(500, func_only=True)
+pytestmark = pytest.mark.timeout(1200, func_only=True)
 
 TOKEN = "alertmanager-of-the-test"
 #: In the pods' network; nothing else listens there.
@@ -29,13 +29,15 @@ PORTS = {"calm": 18011, "hit": 18012}
 AWAY = 1.0
 #: Seconds of a pause in which the weights are measured.
 MEASURED = 2.5
+#: Seconds that a chapter of the story may take, with all the starts of an operator on a busy machine.
+LONG = 400
 
 STEPS = [{"setWeight": 20}, {"pause": {"duration": "2s"}}, {"setWeight": 50}, {"pause": {"duration": "2s"}}]
 WAITS = [{"setWeight": 20}, {"pause": {}}]
 
 _POST = """
 import sys, time, urllib.request
-for _ in range(300):
+for _ in range(1000):
     try:
         headers = {"Authorization": "Bearer " + sys.argv[2], "Content-Type": "application/json"}
         urllib.request.urlopen(urllib.request.Request(sys.argv[1], sys.argv[3].encode(), headers), timeout=10)
@@ -67,25 +69,25 @@ class Story:
     def tell(self) -> None:
         fraud, image = self.fraud, self.image
         fraud.apply(guarded(image, "v1", **spec(STEPS, "3s")))
-        fraud.healthy("v1", 150)
+        fraud.healthy("v1", LONG)
         fraud.apply(guarded(image, "v2", **spec(STEPS, "3s")))
-        fraud.healthy("v2", 150)
+        fraud.healthy("v2", LONG)
         self.settled()
 
         fraud.apply(guarded(image, "v3", **spec(WAITS, "60s")))
-        fraud.until("the pause", lambda s: s["phase"] == "Paused" and s["canary"]["weight"] == 20, 90)
+        fraud.until("the pause", lambda s: s["phase"] == "Paused" and s["canary"]["weight"] == 20, LONG)
         self.while_away(lambda: fraud.annotate("rollback"))
-        fraud.until("the rollback by order", lambda s: s["phase"] == "Degraded" and not s.get("rollout"), 90)
+        fraud.until("the rollback by order", lambda s: s["phase"] == "Degraded" and not s.get("rollout"), LONG)
         self.settled()
 
         fraud.apply(guarded(image, "v1", **spec(STEPS[:1], "120s")))
-        fraud.until("v1 to bake", lambda s: s["phase"] == "Baking" and s["stable"]["version"] == "v1", 150)
+        fraud.until("v1 to bake", lambda s: s["phase"] == "Baking" and s["stable"]["version"] == "v1", LONG)
         self.alert()
-        fraud.until("the rollback by alert", lambda s: s["phase"] == "Degraded" and not s.get("rollout"), 90)
+        fraud.until("the rollback by alert", lambda s: s["phase"] == "Degraded" and not s.get("rollout"), LONG)
         self.settled()
 
         fraud.apply(guarded(image, "v2", **(spec(STEPS[:1], "120s") | {"replicas": 1})))
-        fraud.healthy("v2")
+        fraud.healthy("v2", LONG)
         self.settled()
 
     def settled(self) -> None:
@@ -97,7 +99,7 @@ class Story:
             wanted = status["stable"]["desired"]
             return not status.get("retiring") and status["stable"]["ready"] == wanted == len(pods)
 
-        self.fraud.cluster.wait(still, "pods to settle", 90, every=0.5)
+        self.fraud.cluster.wait(still, "pods to settle", LONG, every=0.5)
 
     def alert(self) -> None:
         """As Alertmanager tells it: until it is taken."""
@@ -106,7 +108,7 @@ class Story:
         alert = {"status": "firing", "labels": labels, "annotations": {}, "startsAt": now, "fingerprint": "f1"}
         body = json.dumps({"version": "4", "status": "firing", "alerts": [alert | {"endsAt": "0001-01-01T00:00:00Z"}]})
         url = f"http://127.0.0.1:{self.port}/alerts"
-        self.fraud.cluster.run_in_net(["python3", "-c", _POST, url, TOKEN, body], timeout=100)
+        self.fraud.cluster.run_in_net(["python3", "-c", _POST, url, TOKEN, body], timeout=LONG)
 
 
 class Killer:
@@ -294,7 +296,7 @@ def test_killed_at_every_phase_it_comes_to_the_same_end(
             killer = Killer(node, fraud, operator, seen)
             killer.until_told(Story(fraud, model_image, PORTS["hit"], killer.while_away))
         print(f"killed {len(killer.moments) + 3} times: {seen.summary()}; {seen.rate():.0f}/s")
-        undisturbed.join(200)
+        undisturbed.join(LONG)
         assert not undisturbed.is_alive()
         assert not seen.errors(), seen.summary()
         phases = {moment[0] for moment in killer.moments}
