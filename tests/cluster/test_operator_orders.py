@@ -115,7 +115,7 @@ def test_a_bake_and_a_fallback_under_way_are_told(
 
     (pod,) = (name for name, pod in baked.pods().items() if baked.status["stable"]["revision"] in name)
     baked.kubectl("delete", f"pod/{pod}", "--grace-period=1")
-    baked.condition("Available", "True", "ServedByFallback", "v1 answers for v2")
+    baked.condition("Available", "True", "ServedByFallback", "v1 answers for stable")
     assert baked.ask() in ("v1", "v2")
     baked.condition("Available", "True", "MinimumReplicasAvailable")
     baked.healthy("v2")
