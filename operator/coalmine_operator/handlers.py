@@ -31,6 +31,8 @@ AGAIN: Final = (1.0, 1.0, 2.0, 3.0, 5.0)
 CHUNK: Final = 50
 #: Seconds before a new try where the API server knows us no more.
 LOGIN_AGAIN: Final = 2.0
+#: Seconds that kopf keeps a task and a queue for an object of which nothing more is heard.
+IDLE: Final = 0.1
 #: Seconds kopf waits for its own tasks at the end.
 EXIT: Final = 10.0
 
@@ -84,6 +86,7 @@ def make_settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True  # no rights on all namespaces and all CRDs for what never changes
     settings.watching.inactivity_timeout = INACTIVITY
     settings.watching.chunk_size = CHUNK
+    settings.queueing.idle_timeout = IDLE
     settings.process.ultimate_exiting_timeout = EXIT
     for kind in WATCHED:
         if kind is not MODEL_DEPLOYMENT:

@@ -17,7 +17,6 @@ from prometheus_client import Gauge
 
 from .api import conditions
 from .api.status import Status
-from .certificates import CertificateKeeper
 from .engine.model import Event
 from .handlers import watching
 from .orders import OrderDesk
@@ -81,6 +80,8 @@ async def operate(settings: OperatorSettings) -> None:
         )
         await server.serve(app)
         if settings.webhook is not None:
+            from .certificates import CertificateKeeper  # cryptography: 7 MB that cert-manager saves us
+
             namespace, name = settings.webhook
             keeper = CertificateKeeper(client, namespace=namespace, name=name, domain=settings.platform.cluster_domain)
             stack.push_async_callback(_end, asyncio.create_task(keeper.run(), name="certificates"))

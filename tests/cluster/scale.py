@@ -9,6 +9,7 @@ among the pods, so that what it takes is read from /proc.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -17,13 +18,12 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.crd import install
-from tests.cluster.lab.cluster import Cluster, node_cluster
+from tests.cluster.lab.cluster import NET_COMMAND, Cluster, ExternalCluster, node_cluster
 from tests.cluster.lab.need import missing
 from tests.cluster.lab.run import LabError
 from tests.cluster.operating import Operator, manifest
@@ -154,11 +154,12 @@ class Bench:
                 last, since = now, time.monotonic()
         return last
 
-    @contextmanager
+    @contextlib.contextmanager
     def _operator(self, name: str) -> Iterator[tuple[Operator, str]]:
         """It answers; and the URL of its metrics."""
         flags = (f"--listen=127.0.0.1:{PORT}", "--log-level=info")
         operator = Operator(self._cluster, [self._namespace], "no/such/image:1", self._folder / f"{name}.log", *flags)
+        operator.environment["PYTHONPATH"] = f"{self._as_in_the_image()}:{os.environ.get('PYTHONPATH', '')}"
         with self._cluster.door("127.0.0.1", PORT) as port:
             operator.start()
             try:
@@ -167,6 +168,13 @@ class Bench:
                 yield operator, web
             finally:
                 operator.stop()
+
+    def _as_in_the_image(self) -> Path:
+        """A folder that hides what the tests' environment has and kopf would load: the official client."""
+        hiding = self._folder / "hidden"
+        hiding.mkdir(exist_ok=True)
+        (hiding / "kubernetes.py").write_text('raise ImportError("the operator\'s image has none")\n')
+        return hiding
 
     def _answering(self, operator: Operator, web: str) -> None:
         try:
@@ -195,14 +203,17 @@ def main(arguments: Sequence[str] | None = None) -> str | None:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.scale")
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--rest", type=float, default=60, help="seconds of rest to measure")
+    parser.add_argument("--kubeconfig", type=Path, help=f"another cluster than a node of its own; see {NET_COMMAND}")
     given = parser.parse_args(arguments)
-    if reason := missing():
+    if not given.kubeconfig and (reason := missing()):
         return reason
-    with node_cluster() as cluster, tempfile.TemporaryDirectory() as folder:
+    where = contextlib.nullcontext(ExternalCluster(given.kubeconfig)) if given.kubeconfig else node_cluster()
+    with where as cluster, tempfile.TemporaryDirectory() as folder:
         install(cluster)
         namespace: dict[str, Any] = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "scale"}}
         cluster.apply(namespace)
         scale = Bench(cluster, "scale", Path(folder)).measure(given.count, given.rest)
+        cluster.kubectl("delete", "namespace", "scale", "--wait=false")
     print(scale.table(), flush=True)
     errors = [line for line in scale.log.splitlines() if " ERROR " in line or " WARNING " in line]
     print(f"  {len(errors)} warnings and errors told", *errors[:5], sep="\n    ")

@@ -14,7 +14,6 @@ from ..api.spec import Metric
 from .baseline import LEAST, log_e_drift
 from .counts import OTHER, common_classes, fold_classes, output_total
 from .effect import psi
-from .evalue import log_e_different
 from .question import HANDFUL, Judged, Looked, Need, number, uncomparable
 
 #: PSI that a drift must exceed: any new model changes its scores a little.
@@ -45,6 +44,8 @@ class OutputDrift(Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
         return (self.psi_sum - 2 * math.sqrt(self.variance_sum)) / self.weight if self.weight else 0.0
 
     def add(self, canary: list[int], stable: list[int], share: float) -> OutputDrift:
+        from .evalue import log_e_different  # numpy: 13 MB that nobody needs before there is something to judge
+
         n, m = sum(canary), sum(stable)
         weight = n * m / (n + m)
         value, variance = psi(canary, stable)

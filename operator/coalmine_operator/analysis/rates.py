@@ -10,7 +10,6 @@ from msgspec import Struct
 from coalmine_sidecar.contract import EpochCounts
 
 from ..api.spec import Metric
-from .evalue import log_e_worse
 from .question import HANDFUL, Judged, Looked, Need, number, seconds, uncomparable
 
 
@@ -39,6 +38,8 @@ class Rates(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tru
 
     def add(self, canary: tuple[int, int], stable: tuple[int, int], share: float) -> Rates:
         """`canary`, `stable`: bad requests and all requests of an epoch."""
+        from .evalue import log_e_worse  # as in `drift`: numpy not before there is something to judge
+
         (kb, n), (mb, m) = canary, stable
         return Rates(
             log_e=self.log_e + float(log_e_worse(kb, n - kb, mb, m - mb, share)),

@@ -21,24 +21,19 @@ class Reading(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
 
 
-def generation_of(held: Held) -> int:
-    generation: int = held.body["metadata"].get("generation", 0)
-    return generation
-
-
 def read(held: Held, settings: InjectionSettings) -> Reading:
     """Never raises: the CRD lets through what only the operator can know to be wrong."""
-    generation = generation_of(held)
+    generation, body = held.generation, held.body
     metadata = Metadata(
         name=held.name,
         namespace=held.namespace,
         generation=generation,
         uid=held.uid,
-        labels=held.body["metadata"].get("labels") or {},
+        labels=body["metadata"].get("labels") or {},
         annotations=dict(held.annotations),
     )
     try:
-        deployment = decode({**held.body, "status": {}})
+        deployment = decode({**body, "status": {}})
     except Invalid as error:
         return Reading(generation=generation, metadata=metadata, problems=tuple(map(str, error.problems)))
     found = problems(deployment.metadata, deployment.spec, settings)
