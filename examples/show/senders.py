@@ -15,6 +15,8 @@ from .timeline import NotTrueError
 
 IMAGE = "coalmine-demo-model:dev"
 PYTHON = "/opt/model/bin/python3"
+#: Seconds for the answers on their way when the clients are told to end.
+END = 30.0
 
 
 class Senders:
@@ -28,6 +30,7 @@ class Senders:
         self._namespace = namespace
         self._rate = rate
         self._process: asyncio.subprocess.Process | None = None
+        self._patience: asyncio.Timeout | None = None
 
     @property
     def errors(self) -> list[Record]:
@@ -47,9 +50,21 @@ class Senders:
             f"kubectl exec --namespace {self._namespace} --stdin clients --"
             f" {PYTHON} /opt/model/examples/clients.py --url http://{NAME} --model {NAME} --rate {self._rate:g}"
         )
-        assert self._process.stdout is not None
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                told = await self._read(self._process)
+        except TimeoutError as error:
+            raise NotTrueError(f"the clients did not end within {END:g} s: {self._shell.last_words()}") from error
+        finally:
+            self._patience = None
+        if not told:
+            raise NotTrueError(f"the clients ended by themselves: {self._shell.last_words()}")
+
+    async def _read(self, process: asyncio.subprocess.Process) -> bool:
+        """Take in what they write, to its end; whether they ended as they should, with their tally."""
+        assert process.stdout is not None
         told = False
-        async for line in self._process.stdout:
+        async for line in process.stdout:
             read = json.loads(line)
             if "id" in read:
                 self.records.append(Record(**read))
@@ -57,10 +72,11 @@ class Senders:
                 told = True
                 self.labels.right, self.labels.wrong = Counter(read["right"]), Counter(read["wrong"])
                 self.held_back = read["held_back"]
-        if not told:
-            raise NotTrueError(f"the clients ended by themselves: {self._shell.last_words()}")
+        return told
 
     def stop(self) -> None:
+        if self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time() + END)
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()

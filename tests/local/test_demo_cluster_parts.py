@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 from examples.show.cluster import MANIFEST, revisions
 from examples.show.senders import Senders
 from examples.show.shell import ROOT, Shell
-from examples.show.timeline import NotTrueError
+from examples.show.timeline import NotTrueError, until
 
 from coalmine_operator.api.decode import decode, read_manifests
 from coalmine_operator.api.status import Status, TrackStatus
@@ -60,16 +63,48 @@ async def test_what_should_go_on_and_does_not_is_told(shell: Shell, shown: list[
     assert going.returncode is not None
 
 
-async def test_senders_that_end_by_themselves_have_lost_requests(shell: Shell, tmp_path: Path) -> None:
-    kubectl = tmp_path / "bin/kubectl"
-    kubectl.parent.mkdir()
-    kubectl.write_text('#!/bin/sh\necho \'{"id": "r1", "sent": 1.0, "done": 2.0}\'\necho gone >&2\n')
-    kubectl.chmod(0o755)
-    shell = Shell({"PATH": f"{kubectl.parent}:{os.environ['PATH']}"}, tmp_path / "log", lambda _: None)
-    senders = Senders(shell, "demo", rate=10)
-    with pytest.raises(NotTrueError, match=r"^the clients ended by themselves: gone$"):
-        await senders.run()
+@contextlib.asynccontextmanager
+async def senders_with(tmp_path: Path, kubectl: str) -> AsyncIterator[Senders]:
+    """Clients whose `kubectl` is this script."""
+    program = tmp_path / "bin/kubectl"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{kubectl}\n")
+    program.chmod(0o755)
+    shell = Shell({"PATH": f"{program.parent}:{os.environ['PATH']}"}, tmp_path / "log", lambda _: None)
+    yield Senders(shell, "demo", rate=10)
+    await shell.stop()
+
+
+async def stopped_after_a_record(senders: Senders) -> None:
+    sending = asyncio.create_task(senders.run())
+    await until(lambda: senders.records, 30, "a record", str)
+    senders.stop()
+    await sending
+    senders.stop()
+
+
+RECORD = 'echo \'{"id": "r1", "sent": 1.0, "done": 2.0}\''
+
+
+async def test_senders_are_told_to_end_and_say_what_was_right(tmp_path: Path) -> None:
+    tally = '{"right": {"v1": 1}, "wrong": {}, "held_back": 3}'
+    async with senders_with(tmp_path, f"{RECORD}; cat; echo '{tally}'") as senders:
+        await stopped_after_a_record(senders)
+    assert (senders.labels.accuracy(), senders.held_back, senders.errors) == ({"v1": 1.0}, 3, [])
+
+
+async def test_senders_that_end_by_themselves_have_lost_requests(tmp_path: Path) -> None:
+    async with senders_with(tmp_path, f"{RECORD}; echo gone >&2") as senders:
+        with pytest.raises(NotTrueError, match=r"^the clients ended by themselves: gone$"):
+            await senders.run()
     assert [record.id for record in senders.records] == ["r1"]
+
+
+async def test_senders_that_do_not_end_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("examples.show.senders.END", 0.5)
+    async with senders_with(tmp_path, f"{RECORD}; exec sleep 60") as senders:
+        with pytest.raises(NotTrueError, match=r"^the clients did not end within 0\.5 s"):
+            await stopped_after_a_record(senders)
 
 
 def pod(revision: str, version: str, *, ready: bool) -> dict[str, Any]:
