@@ -31,6 +31,9 @@ logger = logging.getLogger("coalmine")
 #: How long, and how often, sidecars are asked whether they have read a new routing file. Kubelet takes a second.
 CONFIRM_WITHIN: Final = 10.0
 CONFIRM_EVERY: Final = 0.1
+#: Seconds after which a pod that is behind is touched again. Kubelet hears of Secrets and of pods on two ways: a touch
+#: that overtakes the Secret brings the old file, and kubelet's next look by itself is a minute away.
+TOUCH_EVERY: Final = 2.0
 
 
 def routing_of(secret: Held | None) -> Routing | None:
@@ -89,20 +92,22 @@ class RoutingFile:
 
     async def spread(self, routing: Routing, pods: Iterable[Held], *, written: bool) -> None:
         """Touch the pods that have not read the routing yet, so that kubelet brings it to them at once."""
-        behind = {s.pod for s in self._snapshots.in_sight() if s.generation < routing.generation}
+        behind = self._behind(routing.generation)
         mark = str(routing.generation)
+        reachable = [pod for pod in pods if not pod.ending and address(pod)]
         touched = [
             pod
-            for pod in pods
-            if (written or pod.name in behind)
-            and not pod.ending
-            and address(pod)
-            and pod.annotations.get(labels.ROUTING_GENERATION) != mark
+            for pod in reachable
+            if (written or pod.name in behind) and pod.annotations.get(labels.ROUTING_GENERATION) != mark
         ]
         await asyncio.gather(*(self._touch(pod, mark) for pod in touched))
         if written:
             await self.stop()
-            self._confirming = asyncio.create_task(self._confirm(routing.generation))
+            self._confirming = asyncio.create_task(self._confirm(routing.generation, reachable))
+
+    def _behind(self, generation: int) -> set[str]:
+        """Pods whose sidecar has not read the routing of this generation."""
+        return {snapshot.pod for snapshot in self._snapshots.in_sight() if snapshot.generation < generation}
 
     async def _touch(self, pod: Held, mark: str) -> None:
         patch = {"metadata": {"annotations": {labels.ROUTING_GENERATION: mark}}}
@@ -112,14 +117,18 @@ class RoutingFile:
             # It went, or it gets the file a little later, when kubelet looks by itself.
             logger.debug("%s: %s was not touched: %s", self._key, pod.name, error)
 
-    async def _confirm(self, generation: int) -> None:
+    async def _confirm(self, generation: int, pods: Iterable[Held]) -> None:
         """Tell the runtime when every sidecar in sight has read the routing: nobody else would."""
-        deadline = time.monotonic() + CONFIRM_WITHIN
-        while time.monotonic() < deadline:
+        began, touches = time.monotonic(), 1
+        while (passed := time.monotonic() - began) < CONFIRM_WITHIN:
             await asyncio.sleep(CONFIRM_EVERY)
             await self._gather()
             if (self._snapshots.generation() or 0) >= generation:
                 break
+            if passed >= touches * TOUCH_EVERY:
+                touches += 1
+                behind, mark = self._behind(generation), f"{generation}.{touches}"
+                await asyncio.gather(*(self._touch(pod, mark) for pod in pods if pod.name in behind))
         self._around.notify(self._key)
 
     async def stop(self) -> None:
