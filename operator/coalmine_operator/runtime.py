@@ -7,9 +7,10 @@ brings the plan about. Whoever submits an alert or an order is answered after th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, TypeVar
 
 from msgspec import Struct
@@ -29,6 +30,8 @@ BACK_OFF: Final = (1.0, 15.0)
 FLOOR: Final = 0.05
 #: The longest time without a look, should a notification ever be lost.
 IDLE: Final = 30.0
+#: Keys that have their first reconcile at once: a start is one of all, and each holds in memory what it writes.
+BEGIN_AT_ONCE: Final = 12
 #: Seconds in which reconciles under way may finish when the runtime stops.
 STOP_WITHIN: Final = 10.0
 #: Bounds of what waits to be taken, by key.
@@ -118,6 +121,7 @@ class Runtime:
         self._listeners: list[Listener] = []
         self._timers: list[Callable[[float, bool], None]] = []
         self._stopping = False
+        self._beginning = asyncio.Semaphore(BEGIN_AT_ONCE)
 
     # From outside
 
@@ -212,11 +216,15 @@ class Runtime:
     # The loop
 
     async def _work(self, key: str, line: _Line) -> None:
+        turn: contextlib.AbstractAsyncContextManager[None] = self._first_turn(line)
         while not self._stopping:
-            line.bell.clear()
-            line.somebody_waits = False
             try:
-                wake_at = await self._timed_reconcile(key, line)
+                async with turn:
+                    if self._stopping:
+                        return
+                    line.bell.clear()
+                    line.somebody_waits = False
+                    wake_at = await self._timed_reconcile(key, line)
                 line.failures = 0
             except UnknownDeployment as error:
                 self._drop(key, error)
@@ -233,6 +241,24 @@ class Runtime:
                 await line.rest(until)
                 if not line.somebody_waits:
                     await asyncio.sleep(FLOOR)
+            turn = contextlib.nullcontext()
+
+    @contextlib.asynccontextmanager
+    async def _first_turn(self, line: _Line) -> AsyncIterator[None]:
+        """One of the places of those that begin, unless somebody waits for an answer: they do not wait for others."""
+        place = asyncio.create_task(self._beginning.acquire())
+        try:
+            while not (place.done() or line.somebody_waits):
+                line.bell.clear()
+                bell = asyncio.create_task(line.bell.wait())
+                await asyncio.wait({place, bell}, return_when=asyncio.FIRST_COMPLETED)
+                bell.cancel()
+            yield
+        finally:
+            place.cancel()
+            await asyncio.wait({place})
+            if not place.cancelled():
+                self._beginning.release()
 
     async def _timed_reconcile(self, key: str, line: _Line) -> float | None:
         started, ok = time.monotonic(), False

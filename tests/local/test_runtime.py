@@ -13,7 +13,7 @@ from coalmine_operator.api.spec import Metadata, ModelDeploymentSpec
 from coalmine_operator.api.status import AlertStatus, Status
 from coalmine_operator.engine import Event, Observed, Order, Plan, RevisionState
 from coalmine_operator.platforms.base import Desired
-from coalmine_operator.runtime import NotTaken, OrderRefused, Runtime, UnknownDeployment
+from coalmine_operator.runtime import BEGIN_AT_ONCE, NotTaken, OrderRefused, Runtime, UnknownDeployment
 from coalmine_operator.sources.snapshots import Traffic
 
 pytestmark = [pytest.mark.looptime]
@@ -190,7 +190,7 @@ async def test_the_back_off_is_bounded_and_forgotten(runtime: Runtime, memory: M
     runtime.start()
     await asyncio.sleep(1000)
     gaps = [b - a for a, b in zip(memory.times, memory.times[1:], strict=False)]
-    assert gaps[:9] == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60], abs=0.1)
+    assert gaps[:9] == pytest.approx([1, 2, 4, 8, 15, 15, 15, 15, 15], abs=0.1)
     memory.faults["observe"] = [OSError("again")]
     memory.times.clear()
     memory.notify(KEY)
@@ -307,6 +307,58 @@ async def test_stopping_answers_those_who_wait(memory: Memory) -> None:
         await waiting
     with pytest.raises(NotTaken, match="stopping"):
         await runtime.submit_alerts(KEY, ())
+
+
+class Many(Memory):
+    """Many keys whose first reconcile takes a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[str] = []
+        self.under_way = self.most = 0
+
+    async def desired(self, key: str) -> Desired | None:
+        if key in self.begun:
+            return await super().desired(key)
+        self.begun.append(key)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await asyncio.sleep(1)
+            return await super().desired(key)
+        finally:
+            self.under_way -= 1
+
+    def on_change(self, notify: Callable[[str], None]) -> None:
+        for number in range(3 * BEGIN_AT_ONCE):
+            notify(f"default/model-{number:03}")
+
+
+async def test_a_start_of_many_is_some_at_a_time_but_whoever_waits_for_an_answer_goes_first() -> None:
+    memory = Many()
+    runtime = Runtime(memory)
+    runtime.start()
+    await asyncio.sleep(0.5)
+    assert len(memory.begun) == BEGIN_AT_ONCE
+    last = f"default/model-{3 * BEGIN_AT_ONCE - 1:03}"
+    runtime.notify(last)  # news alone change nothing
+    await asyncio.sleep(0.1)
+    assert last not in memory.begun
+    await asyncio.wait_for(runtime.submit_alerts(last, ()), 1.5)
+    assert memory.most == BEGIN_AT_ONCE + 1
+    await asyncio.sleep(3)
+    assert len(memory.begun) == 3 * BEGIN_AT_ONCE
+    assert memory.most <= BEGIN_AT_ONCE + 1, "places were given back once each"
+    await runtime.stop()
+
+
+async def test_who_waits_for_its_first_turn_does_not_begin_any_more_when_the_runtime_stops() -> None:
+    memory = Many()
+    runtime = Runtime(memory)
+    runtime.start()
+    await asyncio.sleep(0.5)
+    await runtime.stop()
+    assert len(memory.begun) == BEGIN_AT_ONCE
 
 
 async def test_events_come_after_the_save_and_once(runtime: Runtime, memory: Memory) -> None:

@@ -22,8 +22,8 @@ from .kinds import Kind
 FIELD_MANAGER: Final = "coalmine"
 #: Seconds one call may take.
 TIMEOUT: Final = 20.0
-#: Calls under way at once.
-MAX_CALLS: Final = 32
+#: Calls under way at once. More only wait at the API server, and each connection is a quarter of a megabyte of TLS.
+MAX_CALLS: Final = 16
 #: Objects of one page of a list.
 PAGE: Final = 50
 
