@@ -231,7 +231,7 @@ def test_what_somebody_else_made_is_never_written_over(
     one.kubectl("delete", "service/taken")
     one.healthy("v1")
     one.condition("Available", "True", "MinimumReplicasAvailable")
-    assert one.ask() == "v1"
+    cluster.wait(lambda: one.ask() == "v1", "the new Service to lead somewhere")
     assert one.reasons().count("ApplyRefused") == 2
 
 
