@@ -76,6 +76,7 @@ def commands(layout: Layout) -> dict[str, list[str]]:
             "--use-service-account-credentials",
             # By default all pods count as unready when nodes could not report for 50 s, for whatever reason.
             "--node-monitor-grace-period=5m",
+            "--horizontal-pod-autoscaler-sync-period=2s",  # not 15: tests wait for it
             "--leader-elect=false",
             *busy_client,
         ],
