@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.cluster.lab import cgroups
 from tests.cluster.lab.cluster import Cluster, NodeCluster
-from tests.cluster.operating import manifest
+from tests.cluster.operating import manifest, namespaces
 from tests.cluster.traffic import Traffic
 
 SIDECAR = "coalmine-sidecar"
@@ -123,13 +123,6 @@ def lost(seen: Traffic, deaths: Iterable[tuple[float, float]]) -> tuple[int, int
 
 @contextlib.contextmanager
 def own_namespace(cluster: Cluster) -> Iterator[str]:
-    """Like the fixture `namespace`, for what several tests share."""
-    name = f"test-{secrets.token_hex(4)}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    try:
+    """Like the fixture `namespace`, for what several tests share or one test needs two of."""
+    with namespaces(cluster, f"test-{secrets.token_hex(4)}") as (name,):
         yield name
-    finally:
-        # Pods that drain for the whole of their grace would keep the namespace.
-        cluster.kubectl("delete", "md", "--all", "--namespace", name)
-        cluster.kubectl("delete", "namespace", name, "--wait=false")
