@@ -216,13 +216,24 @@ def test_at_rest_nothing_is_written(here: dict[str, Watched], operator: Operator
     time.sleep(5)  # what a rollout leaves behind: pods that end, a Deployment's status
     before = everything()
     assert any(entries for entries in before.values() if isinstance(entries, list)), "our writes to pods can be seen"
+    called = writing_calls(held.cluster)
     time.sleep(REST)
     assert everything() == before
+    assert writing_calls(held.cluster) == called
     # Nor by an operator that finds all of it done already.
     operator.kill()
     operator.start()
     time.sleep(8)
     assert everything() == before
+
+
+def writing_calls(cluster: Cluster) -> list[str]:
+    """Calls of the API server that may write, as the operator counts them: those that change nothing as well."""
+    code = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())"
+    said = cluster.run_in_net(["python3", "-c", code, f"http://127.0.0.1:{PORT}/metrics"])
+    counted = [line for line in said.splitlines() if line.startswith("coalmine_operator_api_calls_total{")]
+    assert any('method="GET"' in line for line in counted)
+    return [line for line in counted if 'method="GET"' not in line]
 
 
 def ready(pod: dict[str, Any]) -> bool:
