@@ -79,6 +79,19 @@ def _is_news(record: logging.LogRecord) -> bool:
     return tries is None or tries[1] == "1"
 
 
+class _NoDiff(kopf.DiffBaseStorage):
+    """kopf would copy every object at every event, to find out what changed for handlers that we do not have."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
 def make_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.networking.error_backoffs = _Again()
@@ -87,6 +100,7 @@ def make_settings() -> kopf.OperatorSettings:
     settings.watching.inactivity_timeout = INACTIVITY
     settings.watching.chunk_size = CHUNK
     settings.queueing.idle_timeout = IDLE
+    settings.persistence.diffbase_storage = _NoDiff()
     settings.process.ultimate_exiting_timeout = EXIT
     for kind in WATCHED:
         if kind is not MODEL_DEPLOYMENT:

@@ -117,7 +117,7 @@ class Bench:
         self._cluster.apply(documents, self._namespace)
         with self._operator("first") as (operator, web):
             started = time.monotonic()
-            self._cluster.wait(lambda: self._left(count) == 0, "all to be reconciled", patience, every=0.5)
+            self._reconciled(count, patience)
             scale.reconciled_within = time.monotonic() - started
             scale.cpu_to_reconcile = Usage.of(operator.process.pid).cpu
             scale.calls = self._settled(web)
@@ -131,6 +131,12 @@ class Bench:
             self._settled(web)
             scale.again = Usage.of(operator.process.pid)
         return scale
+
+    def _reconciled(self, count: int, patience: float) -> None:
+        try:
+            self._cluster.wait(lambda: self._left(count) == 0, "all to be reconciled", patience, every=0.5)
+        except LabError as error:
+            raise LabError(f"{error}: {self._left(count)} statuses or children are missing") from error
 
     def _left(self, count: int) -> int:
         """How much is still missing of statuses and children."""
