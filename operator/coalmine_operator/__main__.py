@@ -53,7 +53,11 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple
     flags.add(
         "webhook-service", "", "NAMESPACE/NAME of the Service of the webhook whose certificate it keeps; none: of none"
     )
-    flags.add("kubeconfig", environ.get("KUBECONFIG", ""), "a kubeconfig file with a token or a certificate; none: the pod's service account")
+    flags.add(
+        "kubeconfig",
+        environ.get("KUBECONFIG", ""),
+        "a kubeconfig file with a token or a certificate; none: the pod's service account",
+    )
     flags.add("alerts-token-file", "", "bearer token of Alertmanager's webhook")
     flags.add("api-token-file", "", "bearer token of the API")
     given = parser.parse_args(arguments)
