@@ -165,6 +165,7 @@ class Bench:
         """It answers; and the URL of its metrics."""
         flags = (f"--listen=127.0.0.1:{PORT}", "--log-level=info")
         operator = Operator(self._cluster, [self._namespace], "no/such/image:1", self._folder / f"{name}.log", *flags)
+        operator.environment["MALLOC_ARENA_MAX"] = "2"  # as the image has it
         operator.environment["PYTHONPATH"] = f"{self._as_in_the_image()}:{os.environ.get('PYTHONPATH', '')}"
         with self._cluster.door("127.0.0.1", PORT) as port:
             operator.start()
