@@ -24,6 +24,7 @@ def test_many_are_reconciled_and_then_rest(cluster: Cluster, namespace: str, tmp
     print(scale.table())
     failed = {call: count for call, count in scale.calls.items() if call.partition(" ")[2] not in EXPECTED}
     assert not failed
-    assert not scale.calls_at_rest
+    # A list of everything, once in five minutes, may fall into it.
+    assert not {call: count for call, count in scale.calls_at_rest.items() if not call.startswith("GET ")}
     assert scale.per_deployment < MOST
     assert not [line for line in scale.log.splitlines() if " ERROR " in line or "Traceback" in line]
