@@ -48,7 +48,7 @@ def test_a_value_that_breaks_yaml_cannot_come_in(chart: Chart) -> None:
 
 @needs_promtool
 def test_prometheus_takes_the_jobs_of_the_readme(tmp_path: Path) -> None:
-    (jobs,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (jobs,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", README, re.DOTALL)
     # Debian's promtool is built without Kubernetes' discovery; what is left of a job it reads.
     readable = re.sub(r"kubernetes_sd_configs: .*", "static_configs: [{targets: [pod]}]", jobs)
     (tmp_path / "prometheus.yml").write_text(readable)
