@@ -16,12 +16,14 @@ from .heads import (
     COLON,
     CRLF,
     HOST,
+    HOSTS,
     KINDS,
     LENGTH,
     TRAILERS_TAKEN,
     TYPE,
     Special,
     authority,
+    check_host,
     find,
     head_size,
     kind_of,
@@ -247,6 +249,8 @@ class ClientConnection(Timed, asyncio.Protocol):
                 self._length = int(value)
             elif kind == HOST:
                 self._hosts += 1
+                if value not in HOSTS:
+                    check_host(value)
             elif kind != TYPE:
                 if self._special is None:
                     self._special = Special()
@@ -410,7 +414,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         if incoming is not None:
             if incoming.expect:
                 self._invite(incoming)
-            self.watch(now + timeouts.idle)
+            self.watch(incoming.body_deadline(now))
         elif self._fed:
             # The head as a whole has this long, however it drips.
             if self._idle_since:

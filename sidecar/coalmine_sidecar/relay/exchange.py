@@ -31,6 +31,9 @@ OK, CLIENT_ERROR, MODEL_ERROR, TIMEOUT, REJECTED, CANCELLED = range(len(OUTCOMES
 
 #: The client left before its answer was whole; nginx's number for it.
 CLIENT_CLOSED: Final = 499
+#: Bytes a second that a request's body has to come at on the whole, beyond the time for silence: who drips keeps a
+#: connection, and a model's worker, for as long as somebody who sends nothing.
+SLOWEST: Final = 500.0
 #: Bytes of a model's own error that are kept while the fallback is asked.
 KEPT_ERROR: Final = 65536
 #: Seconds in which it has to be whole.
@@ -51,7 +54,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_cell", "_chosen", "_connecting", "_detour", "_reply", "_sent", "_sent_at", "_started", "_target",
+        "_began", "_cell", "_chosen", "_connecting", "_detour", "_reply", "_sent", "_sent_at", "_started", "_target",
         "_uploaded", "_upstream", "body", "client", "close", "ended", "expect", "held", "http10",
         "ignores_upgrade", "length", "lines", "method", "queued", "refusal", "size", "table", "trailers", "upgrade",
         "url", "whole",
@@ -82,6 +85,7 @@ class Exchange:
         #: Header lines after a chunked body, to be passed on.
         self.trailers: list[bytes] = []
         self.held = True
+        self._began = 0.0
         #: Bytes of the body went upstream that are no longer in `body`.
         self._sent = False
         self._uploaded = False
@@ -148,13 +152,25 @@ class Exchange:
                 body = [b"%x\r\n" % sum(map(len, body)), *body, CRLF]
             self.client.front.outbox.flush()
             upstream.transport.writelines(body)
-        timeouts = self.table.timeouts
+        now = monotonic()
+        deadline = self.body_deadline(now)
         if self.whole:
             self._uploaded = True
+            deadline = now + self.table.timeouts.response
             if self.length is None:
                 upstream.transport.write(last_chunk(self.trailers))
+        elif self._reply is not None:
+            # A conversation goes at its own pace.
+            deadline = now + self.table.timeouts.idle
         self.client.block_upload(upstream.paused and not self.whole)
-        self.client.watch(monotonic() + (timeouts.response if self.whole else timeouts.idle))
+        self.client.watch(deadline)
+
+    def body_deadline(self, now: float) -> float:
+        """When more of the body has to be here: it may neither pause for long nor drip."""
+        if not self._began:
+            self._began = now
+        idle = self.table.timeouts.idle
+        return min(now, self._began + self.size / SLOWEST) + idle
 
     def refuse(self, refusal: Refusal) -> None:
         """Say no, before the request is sent or in the middle of its body."""

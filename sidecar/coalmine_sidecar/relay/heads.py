@@ -60,14 +60,18 @@ _KINDS: Final = {
 _NEVER_NAMED: Final = frozenset({b"host", b"content-length", b"content-type", b"close", b"keep-alive"})
 
 
-#: Without user information, which has no place there (RFC 9110 4.2.4).
-_ABSOLUTE: Final = re.compile(
-    rb"https?://([a-z0-9._~!$&'()*+,;=%-]+(?::\d*)?|\[[0-9a-f:.]+\](?::\d*)?)(?:[/?]|$)", re.I
-)
+#: A host and perhaps a port: without user information, which has no place there (RFC 9110 4.2.4), and without the comma
+#: that would be legal in a name and is a list in practice.
+_HOST: Final = rb"(?:[a-z0-9._~!$&'()*+;=%-]+|\[[0-9a-f:.]+\])(?::\d*)?"
+_HOST_FIELD: Final = re.compile(rb"(?:%b)?" % _HOST, re.IGNORECASE)
+_ABSOLUTE: Final = re.compile(rb"https?://(%b)(?:[/?]|$)" % _HOST, re.IGNORECASE)
 
 #: Header name as spelt -> kind. A plain dict, so that the common case is one lookup; `kind_of` fills it.
 KINDS: Final[dict[bytes, int]] = {}
 MAX_SPELLINGS: Final = 4096
+#: Host fields that were found good, for the same reason; `check_host` fills it.
+HOSTS: Final[set[bytes]] = set()
+MAX_HOSTS: Final = 1024
 
 
 def kind_of(name: bytes) -> int:
@@ -76,6 +80,14 @@ def kind_of(name: bytes) -> int:
     if len(KINDS) < MAX_SPELLINGS and len(name) <= 64:
         KINDS[name] = kind
     return kind
+
+
+def check_host(host: bytes) -> None:
+    """Raises Refusal for a Host field that is none (RFC 9112 3.2). A good one that is not in HOSTS is put there."""
+    if not _HOST_FIELD.fullmatch(host.strip(b" \t")):
+        raise Refusal(400, "the Host header is no host")
+    if len(HOSTS) < MAX_HOSTS and len(host) <= 256:
+        HOSTS.add(host)
 
 
 class Special:

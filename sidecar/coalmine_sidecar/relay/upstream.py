@@ -123,8 +123,11 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             self._parser.feed_data(data)
         except HttpParserError as error:
             refusal_of(error)
-            exchange.upstream_lost(self, clean=False)
-            return
+            if not self.answer.complete:
+                exchange.upstream_lost(self, clean=False)
+                return
+            # What follows a whole answer is nobody's, and no reason to withhold it.
+            self._dirty = True
         except HttpParserUpgrade as upgrade:
             exchange.switched(self, data[upgrade.args[0] :])
             return
@@ -151,6 +154,11 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             self.exchange.pump()
 
     # httptools' side
+
+    def on_message_begin(self) -> None:
+        if self.answer.complete:
+            # More than was asked for: its end would be taken for the beginning of the next answer.
+            self._dirty = True
 
     def on_status(self, phrase: bytes) -> None:
         self.answer.phrase += phrase
@@ -181,7 +189,6 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     def on_headers_complete(self) -> None:
         answer = self.answer
         if answer.complete:
-            self._dirty = True
             return
         parser = self._parser
         status = parser.get_status_code()
@@ -218,12 +225,12 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     def on_message_complete(self) -> None:
         answer = self.answer
         if answer.status and not answer.complete:
-            answer.complete = True
-            self._keep = self._parser.should_keep_alive()
             if self._lines and answer.special is not None:
                 if head_size(self._lines) > HEAD_LIMIT:
                     raise Refusal(502, "the answer's trailers are too long")
                 answer.special.trailers = passed_on(self._lines)
+            answer.complete = True
+            self._keep = self._parser.should_keep_alive()
 
     # Inside
 
