@@ -87,17 +87,17 @@ class Bench:
         await self.pod.start()
 
     async def tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(65536):
-            for piece in self.said:
-                writer.write(piece)
-                await asyncio.sleep(0)
-            if self.half_close:
-                # uvloop says RuntimeError where the connection is gone.
-                with suppress(RuntimeError):
+        # uvloop says RuntimeError where the connection is gone.
+        with suppress(RuntimeError):
+            while await reader.read(65536):
+                for piece in self.said:
+                    writer.write(piece)
+                    await asyncio.sleep(0)
+                if self.half_close:
                     writer.write_eof()
-                await reader.read(-1)
-                break
-        writer.close()
+                    await reader.read(-1)
+                    break
+        writer.transport.abort()
 
     async def try_out(self, sent: list[bytes], *, half_close: bool) -> None:
         client = await Client.connect(self.pod.ingress)
@@ -145,5 +145,7 @@ def test_whatever_is_sent_and_whatever_is_answered():
             runner.run(asyncio.wait_for(bench.try_out(sent, half_close=half_close), 30))
             runner.run(asyncio.wait_for(bench.probe(), 30))
 
-        example()
-        runner.run(bench.stop())
+        try:
+            example()
+        finally:
+            runner.run(bench.stop())
