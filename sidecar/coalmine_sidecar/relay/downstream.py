@@ -10,26 +10,10 @@ from typing import TYPE_CHECKING, Final, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from ..contract import OUTCOMES
+from .asked import heed_specials, heed_target
 from .errors import SIDECAR, Refusal, error_answer, refusal_of
 from .exchange import Exchange
-from .heads import (
-    COLON,
-    CRLF,
-    HOST,
-    HOSTS,
-    KINDS,
-    LENGTH,
-    TRAILERS_TAKEN,
-    TYPE,
-    Special,
-    authority,
-    check_host,
-    find,
-    head_size,
-    kind_of,
-    without,
-    without_h2c,
-)
+from .heads import COLON, CRLF, HOST, HOSTS, KINDS, LENGTH, TYPE, Special, check_host, head_size, kind_of
 from .resume import resumed_parser
 from .sweeper import Timed
 from .trailers import passed_on
@@ -284,9 +268,9 @@ class ClientConnection(Timed, asyncio.Protocol):
         if hosts > 1 or (hosts == 0 and not exchange.http10):
             raise Refusal(400, "one Host header is needed")
         if url[:1] != b"/":
-            self._heed_target(exchange)
+            heed_target(exchange)
         if special is not None:
-            self._heed(special, exchange, length or 0)
+            heed_specials(exchange, special, length or 0)
         if exchange.length is not None:
             exchange.length = length = length or 0
             if length > limits.body_bytes:
@@ -316,39 +300,6 @@ class ClientConnection(Timed, asyncio.Protocol):
         self._enqueue(exchange)
 
     # Inside
-
-    def _heed_target(self, exchange: Exchange) -> None:
-        """A target that is no path."""
-        if exchange.method == b"CONNECT" or (exchange.url == b"*" and exchange.method == b"OPTIONS"):
-            return
-        host = authority(exchange.url)
-        if host is None:
-            raise Refusal(400, "the target is neither a path nor an http URL")
-        # Of two hosts the target's is the one that counts (RFC 9112 3.2.2).
-        if find(exchange.lines, b"host") == host:
-            return
-        exchange.lines = [b"Host", COLON, host, CRLF, *without(exchange.lines, {b"host"})]
-
-    def _heed(self, special: Special, exchange: Exchange, length: int) -> None:
-        """What the uncommon headers ask for."""
-        if special.chunked:
-            if exchange.http10:
-                raise Refusal(400, "HTTP/1.0 has no transfer-encoding")
-            exchange.length = None
-        exchange.expect = special.expect and not exchange.http10
-        if named := special.named():
-            exchange.lines = without(exchange.lines, named)
-        if special.takes_trailers and b"te" in special.tokens:
-            exchange.lines += TRAILERS_TAKEN
-        if special.upgrade and b"upgrade" in special.tokens:
-            # An offer may be passed over (RFC 9110 7.8). So is h2c, which Java's client offers with its every first
-            # request; and what comes with a body or from a client that leaves, where the change would be half made.
-            offered = without_h2c(special.upgrade)
-            if offered and not (special.chunked or length or exchange.http10 or exchange.close):
-                exchange.upgrade = True
-                exchange.lines += (b"connection", COLON, b"upgrade", CRLF, b"upgrade", COLON, offered, CRLF)
-            else:
-                exchange.ignores_upgrade = True
 
     def _keep_ahead(self, data: bytes) -> None:
         if self._ahead is not None and not self.closing:
