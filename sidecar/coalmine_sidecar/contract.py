@@ -88,7 +88,7 @@ class Fallback(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown
 
 
 class Timeouts(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """Seconds. `response` bounds the wait for an answer's head, `idle` any silence inside a body."""
+    """Seconds. `response` bounds the wait for an answer's head, `idle` any silence inside a body or a tunnel."""
 
     connect: PositiveFloat = 1.0
     response: PositiveFloat = 60.0

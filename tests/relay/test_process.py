@@ -10,7 +10,19 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from tests.relay.harness import Client, Upstream, answer, eventually, free_port, get, post, revision, routing
+from tests.relay.harness import (
+    Client,
+    Upstream,
+    answer,
+    close_all,
+    eventually,
+    free_port,
+    get,
+    listen_raw,
+    post,
+    revision,
+    routing,
+)
 from tests.relay.process import Load, replace, sidecar, start
 
 FLAGS = {
@@ -269,3 +281,25 @@ async def test_a_name_stands_for_the_pods_behind_it(model, file):
             await asyncio.sleep(0.02)
         assert (reply.status, reply.revision) == (200, "b")
         await client.close()
+
+
+async def test_sigterm_waits_for_a_tunnel(file):
+    async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        while data := await reader.read(100):
+            writer.write(data.upper())
+        writer.close()
+
+    async with sidecar(file, await listen_raw(shout)) as running:
+        client = await Client.connect(running.ingress)
+        await client.send(get(headers="Connection: upgrade\r\nUpgrade: echo\r\n"))
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+        running.terminate()
+        await asyncio.sleep(0.3)
+        assert running.process.returncode is None
+        await client.send(b"still here")
+        assert await client.reader.readexactly(10) == b"STILL HERE"
+        await client.close()
+        assert (await running.ended())[0] == 0
+    await close_all()

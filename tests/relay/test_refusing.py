@@ -43,7 +43,6 @@ SMALL = routing(
         (505, "GET / HTTP/2.0\r\nHost: m\r\n\r\n"),
         (417, HEAD + "Expect: miracles\r\nContent-Length: 0\r\n\r\n"),
         (501, "CONNECT m:443 HTTP/1.1\r\nHost: m\r\n\r\n"),
-        (501, "GET /ws HTTP/1.1\r\nHost: m\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
     ],
 )
 async def test_requests_that_are_refused(model, start_pod, status, request_):

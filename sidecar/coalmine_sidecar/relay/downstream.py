@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from ..contract import OUTCOMES
+from .asked import heed_specials, heed_target
 from .errors import SIDECAR, Refusal, error_answer, refusal_of
 from .exchange import Exchange
-from .heads import COLON, CRLF, HOST, KINDS, LENGTH, TYPE, Special, head_size, kind_of, without
+from .heads import COLON, CRLF, HOST, HOSTS, KINDS, LENGTH, TYPE, Special, check_host, head_size, kind_of
 from .resume import resumed_parser
 from .sweeper import Timed
+from .trailers import passed_on
 from .upstream import HIGH_WATER
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ _REJECTED: Final = OUTCOMES.index("rejected")
 
 class ClientConnection(Timed, asyncio.Protocol):
     __slots__ = (
-        "_blocked", "_current", "_fed", "_final", "_hosts", "_idle_since", "_incoming", "_length", "_lines", "_parser",
-        "_queue", "_reading", "_special", "_url", "closing", "front", "paused", "transport",
+        "_ahead", "_blocked", "_current", "_fed", "_final", "_hosts", "_idle_since", "_incoming", "_length", "_lines",
+        "_parser", "_queue", "_reading", "_special", "_url", "closing", "front", "paused", "transport",
     )  # fmt: skip
 
     def __init__(self, front: Front) -> None:
@@ -54,6 +56,8 @@ class ClientConnection(Timed, asyncio.Protocol):
         self._reading = True
         self._blocked = False
         self._final = False
+        #: What came after an upgrade was asked for; whose bytes these are is for the model to say.
+        self._ahead: bytes | None = None
         #: Monotonic seconds; 0 once the next request has begun to come.
         self._idle_since = monotonic()
         # The head being read.
@@ -92,6 +96,23 @@ class ClientConnection(Timed, asyncio.Protocol):
             self._blocked = blocked
             self._set_reading()
 
+    def leave(self) -> bytes:
+        """A tunnel takes the transport over, and what came ahead."""
+        self._current = None
+        self.front.connections.discard(self)
+        self.front.sweeper.forget(self)
+        return self._ahead or b""
+
+    def stay(self) -> None:
+        """The model does not take the upgrade: what came after it are further requests."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            self._final = False
+            self._parser = HttpRequestParser(self)
+            self.block_upload(False)
+            if ahead:
+                self.data_received(ahead)
+
     def exchange_ended(self, exchange: Exchange, now: float) -> None:
         """Its answer is written. The next request, or the end of the connection."""
         self._current = None
@@ -127,14 +148,14 @@ class ClientConnection(Timed, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.closing or self._final:
+            self._keep_ahead(data)
             return
         now = monotonic()
         self._fed += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
-            if not self._final:
-                self._feed_ignoring_upgrade(data[upgrade.args[0] :])
+            self._go_on_after(upgrade, data)
         except HttpParserError as error:
             if not self._final:
                 self._refuse(refusal_of(error))
@@ -212,6 +233,8 @@ class ClientConnection(Timed, asyncio.Protocol):
                 self._length = int(value)
             elif kind == HOST:
                 self._hosts += 1
+                if value not in HOSTS:
+                    check_host(value)
             elif kind != TYPE:
                 if self._special is None:
                     self._special = Special()
@@ -244,8 +267,10 @@ class ClientConnection(Timed, asyncio.Protocol):
             exchange.close = not keep_alive
         if hosts > 1 or (hosts == 0 and not exchange.http10):
             raise Refusal(400, "one Host header is needed")
+        if url[:1] != b"/":
+            heed_target(exchange)
         if special is not None:
-            self._heed(special, exchange)
+            heed_specials(exchange, special, length or 0)
         if exchange.length is not None:
             exchange.length = length = length or 0
             if length > limits.body_bytes:
@@ -262,10 +287,13 @@ class ClientConnection(Timed, asyncio.Protocol):
     def on_message_complete(self) -> None:
         exchange = self._incoming
         self._fed = 0
-        if self._lines:
-            self._lines = []  # Trailers are dropped, as RFC 9110 6.5.1 allows.
         if exchange is None or exchange.ignores_upgrade:
             return
+        if self._lines:
+            trailers, self._lines = self._lines, []
+            if head_size(trailers) > self.front.table.limits.head_bytes:
+                raise Refusal(431, f"the trailers are longer than {self.front.table.limits.head_bytes} bytes")
+            exchange.trailers = passed_on(trailers)
         self._incoming = None
         exchange.whole = True
         self._final = exchange.close
@@ -273,34 +301,34 @@ class ClientConnection(Timed, asyncio.Protocol):
 
     # Inside
 
-    def _heed(self, special: Special, exchange: Exchange) -> None:
-        """What the uncommon headers ask for."""
-        if b"upgrade" in special.tokens and special.upgrade:
-            # Java's client offers h2c with every first request; an offer may be passed over (RFC 9110 7.8).
-            if special.upgrade != b"h2c":
-                raise Refusal(501, "upgrade: only HTTP/1.1 is spoken here")
-            exchange.ignores_upgrade = True
-        if special.chunked:
-            if exchange.http10:
-                raise Refusal(400, "HTTP/1.0 has no transfer-encoding")
-            exchange.length = None
-        exchange.expect = special.expect and not exchange.http10
-        if named := special.named():
-            exchange.lines = without(exchange.lines, named)
+    def _keep_ahead(self, data: bytes) -> None:
+        if self._ahead is not None and not self.closing:
+            self._ahead += data
+            if len(self._ahead) > HIGH_WATER:
+                self.block_upload(True)
 
-    def _feed_ignoring_upgrade(self, rest: bytes) -> None:
-        """llhttp stops after a head that offers an upgrade and drops the body; another parser takes up there."""
+    def _go_on_after(self, upgrade: HttpParserUpgrade, data: bytes) -> None:
+        """llhttp stops after a head that offers an upgrade and drops the body."""
+        rest = data[upgrade.args[0] :]
         exchange = self._incoming
         if exchange is None:
+            if not self._final:
+                self._final = True
+                self._ahead = b""
+                self._keep_ahead(rest)
             return
+        # The offer is passed over: another parser takes up there.
         exchange.ignores_upgrade = False
         try:
             self._parser = resumed_parser(self, exchange.length)
-            if rest:
+            if rest and not self._final:
                 self._fed = len(rest)
                 self._parser.feed_data(rest)
+        except HttpParserUpgrade as another:
+            self._go_on_after(another, rest)
         except HttpParserError as error:
-            self._refuse(refusal_of(error))
+            if not self._final:
+                self._refuse(refusal_of(error))
 
     def _refuse(self, refusal: Refusal) -> None:
         """No to the request being read, in its turn; nothing is read after it."""
@@ -337,7 +365,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         if incoming is not None:
             if incoming.expect:
                 self._invite(incoming)
-            self.watch(now + timeouts.idle)
+            self.watch(incoming.body_deadline(now))
         elif self._fed:
             # The head as a whole has this long, however it drips.
             if self._idle_since:

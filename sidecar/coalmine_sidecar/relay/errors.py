@@ -12,7 +12,7 @@ from httptools import HttpParserCallbackError, HttpParserError
 SIDECAR: Final = b"sidecar"
 UPSTREAM: Final = b"upstream"
 
-_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class Refusal(Exception):  # noqa: N818 - a request is refused; nothing of ours went wrong
@@ -37,9 +37,14 @@ def refusal_of(error: HttpParserError) -> Refusal:
     return Refusal(400, f"malformed request: {error}")
 
 
-def status_line(status: int) -> bytes:
-    """`HTTP/1.1 200 OK` with its line end. Phrases are the standard ones: a proxy need not keep a server's own."""
-    return b"HTTP/1.1 %d %s\r\n" % (status, _PHRASES.get(status, "Unknown").encode())
+def phrase_of(status: int) -> bytes:
+    """The standard's reason phrase."""
+    return _PHRASES.get(status, b"Unknown")
+
+
+def status_line(status: int, phrase: bytes) -> bytes:
+    """`HTTP/1.1 200 OK` with its line end."""
+    return b"HTTP/1.1 %d %s\r\n" % (status, phrase)
 
 
 def error_answer(
@@ -48,7 +53,7 @@ def error_answer(
     """A whole answer: one line of JSON, `{"error": message}`; `extra` are complete header lines."""
     body = msgspec.json.encode({"error": message}) + b"\n"
     return b"".join((
-        status_line(status),
+        status_line(status, phrase_of(status)),
         b"content-type: application/json\r\ncontent-length: %d\r\ncoalmine-error: %s\r\n" % (len(body), blame),
         extra,
         b"connection: close\r\n" if close else b"",

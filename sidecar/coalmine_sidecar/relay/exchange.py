@@ -8,15 +8,18 @@ method that is so by definition).
 
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
 from ..contract import OUTCOMES
 from .detour import FORGIVEN, UNOPENED, Detour, Failure
 from .errors import SIDECAR, UPSTREAM, Refusal, error_answer
-from .heads import CHUNKED, CRLF, LAST_CHUNK, find
-from .reply import Reply
-from .upstream import Answer, UpstreamConnection
+from .heads import CHUNKED, CRLF, find, without
+from .reply import Reply, first_line
+from .trailers import last_chunk
+from .tunnel import Tunnel, reset
+from .upstream import SWITCHING, Answer, UpstreamConnection
 
 if TYPE_CHECKING:
     from ..telemetry import EpochCell
@@ -28,6 +31,9 @@ OK, CLIENT_ERROR, MODEL_ERROR, TIMEOUT, REJECTED, CANCELLED = range(len(OUTCOMES
 
 #: The client left before its answer was whole; nginx's number for it.
 CLIENT_CLOSED: Final = 499
+#: Bytes a second that a request's body has to come at on the whole, beyond the time for silence: who drips keeps a
+#: connection, and a model's worker, for as long as somebody who sends nothing.
+SLOWEST: Final = 500.0
 #: Bytes of a model's own error that are kept while the fallback is asked.
 KEPT_ERROR: Final = 65536
 #: Seconds in which it has to be whole.
@@ -48,9 +54,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_cell", "_chosen", "_connecting", "_detour", "_reply", "_sent", "_sent_at", "_started", "_target",
+        "_began", "_cell", "_chosen", "_connecting", "_detour", "_reply", "_sent", "_sent_at", "_started", "_target",
         "_uploaded", "_upstream", "body", "client", "close", "ended", "expect", "held", "http10",
-        "ignores_upgrade", "length", "lines", "method", "queued", "refusal", "size", "table", "url", "whole",
+        "ignores_upgrade", "length", "lines", "method", "queued", "refusal", "size", "table", "trailers", "upgrade",
+        "url", "whole",
     )  # fmt: skip
 
     def __init__(self, client: ClientConnection, table: Table, method: bytes, url: bytes, lines: list[bytes]) -> None:
@@ -64,6 +71,8 @@ class Exchange:
         self.http10 = False
         self.expect = False
         self.ignores_upgrade = False
+        #: The client offers another protocol, and the model is to say whether it takes it.
+        self.upgrade = False
         #: This answer is the connection's last.
         self.close = False
         self.refusal: Refusal | None = None
@@ -73,7 +82,10 @@ class Exchange:
         self.body: list[bytes] = []
         self.size = 0
         self.whole = False
+        #: Header lines after a chunked body, to be passed on.
+        self.trailers: list[bytes] = []
         self.held = True
+        self._began = 0.0
         #: Bytes of the body went upstream that are no longer in `body`.
         self._sent = False
         self._uploaded = False
@@ -140,13 +152,25 @@ class Exchange:
                 body = [b"%x\r\n" % sum(map(len, body)), *body, CRLF]
             self.client.front.outbox.flush()
             upstream.transport.writelines(body)
-        timeouts = self.table.timeouts
+        now = monotonic()
+        deadline = self.body_deadline(now)
         if self.whole:
             self._uploaded = True
+            deadline = now + self.table.timeouts.response
             if self.length is None:
-                upstream.transport.write(LAST_CHUNK)
+                upstream.transport.write(last_chunk(self.trailers))
+        elif self._reply is not None:
+            # A conversation goes at its own pace.
+            deadline = now + self.table.timeouts.idle
         self.client.block_upload(upstream.paused and not self.whole)
-        self.client.watch(monotonic() + (timeouts.response if self.whole else timeouts.idle))
+        self.client.watch(deadline)
+
+    def body_deadline(self, now: float) -> float:
+        """When more of the body has to be here: it may neither pause for long nor drip."""
+        if not self._began:
+            self._began = now
+        idle = self.table.timeouts.idle
+        return min(now, self._began + self.size / SLOWEST) + idle
 
     def refuse(self, refusal: Refusal) -> None:
         """Say no, before the request is sent or in the middle of its body."""
@@ -229,6 +253,50 @@ class Exchange:
                 failure = Failure.STALE if connection.used and not connection.fed else Failure.RESET
             self._failed(failure, connection.endpoint, monotonic())
 
+    def hint(self, head: list[bytes]) -> None:
+        """An interim answer. It answers nothing, so that somebody else still may."""
+        if self._reply is None and not self.http10:
+            self.client.front.outbox.flush()
+            self.client.transport.write(b"".join(head))
+
+    def switched(self, connection: UpstreamConnection, rest: bytes) -> None:
+        """101: the model takes the protocol that the client offered. `rest` are its first bytes of it."""
+        answer = connection.answer
+        if answer.status != SWITCHING:
+            self.upstream_lost(connection, clean=False)
+            return
+        client = self.client
+        front = client.front
+        self._reply = Reply(answer, -1)
+        if self._target is not self._chosen:
+            self._count_fallback()
+        # No framing of ours: an answer of this status has no body.
+        lines = without(answer.lines, {b"content-length"})
+        offered = answer.special.upgrade if answer.special is not None else b""
+        front.outbox.flush()
+        client.transport.writelines((
+            first_line(answer),
+            *lines,
+            self._target.line if front.announces else b"",
+            b"connection: upgrade\r\nupgrade: %s\r\n\r\n" % offered,
+            rest,
+        ))  # fmt: skip
+        self._upstream = None
+        ahead = client.leave()
+        if ahead:
+            connection.transport.write(ahead)
+        self.size = len(ahead)
+        self._reply.size = len(rest)
+        Tunnel(
+            front,
+            client.transport,
+            connection.leave(),
+            idle=self.table.timeouts.idle,
+            ended=partial(self._tunnel_ended, connection.endpoint, monotonic() - self._started),
+        )
+        if not connection.paused:
+            client.transport.resume_reading()
+
     def answer_arrived(self, connection: UpstreamConnection, answer: Answer, now: float) -> None:
         """The answer's head, or more of its body, or its end: all there is goes to the client in one write."""
         out: list[bytes] = []
@@ -273,12 +341,19 @@ class Exchange:
         head = [self.method, b" ", self.url, b" HTTP/1.1\r\n", *self.lines]
         if self.http10 and find(self.lines, b"host") is None:
             head.append(b"host: %s\r\n" % str(connection.endpoint).encode())
+        in_chunks = False
         if self.length is None:
             # A chunked body that was held has a length by now, which every server understands.
-            head.append(b"content-length: %d\r\n" % self.size if self.held else CHUNKED)
+            in_chunks = not self.held or bool(self.trailers)
+            head.append(CHUNKED if in_chunks else b"content-length: %d\r\n" % self.size)
         head.append(CRLF)
         if self.held:
-            head += self.body
+            if in_chunks and self.size:
+                head += (b"%x\r\n" % self.size, *self.body, CRLF)
+            else:
+                head += self.body
+            if in_chunks:
+                head.append(last_chunk(self.trailers))
             if self.size < JOINED:
                 self.client.front.outbox.write(connection.transport, b"".join(head))
             else:
@@ -416,9 +491,15 @@ class Exchange:
             http10=self.http10,
             close=self.close or not self.whole or front.draining,
         )
-        if target is not self._chosen and self._detour is not None and self._detour.failure is not None:
-            self.table.telemetry.fallback(self._chosen.name, target.name, self._detour.failure.fallback)
+        if self.upgrade and not self.close:
+            self.client.stay()
+        if target is not self._chosen:
+            self._count_fallback()
         return reply
+
+    def _count_fallback(self) -> None:
+        if self._detour is not None and self._detour.failure is not None:
+            self.table.telemetry.fallback(self._chosen.name, self._target.name, self._detour.failure.fallback)
 
     def _finish(self, answer: Answer, reply: Reply, now: float) -> None:
         """The whole answer is written; it came whole at `now`."""
@@ -448,7 +529,7 @@ class Exchange:
 
     def _answer_error(self, status: int, message: str, blame: bytes, outcome: int, extra: bytes = b"") -> None:
         client = self.client
-        if not self.whole or self.http10 or client.front.draining:
+        if not self.whole or self.http10 or self.upgrade or client.front.draining:
             self.close = True
         bodyless = self.method == b"HEAD"
         client.front.outbox.flush()
@@ -461,7 +542,24 @@ class Exchange:
         if outcome != CANCELLED:
             self._charge()
         self._end(outcome, reply.status)
+        if reply.to_eof:
+            # An orderly end would be the end of the body.
+            reset(self.client.transport)
         self.client.abort()
+
+    def _tunnel_ended(
+        self, endpoint: Endpoint, answered: float, model_broke: bool, client_broke: bool, up: int, down: int
+    ) -> None:
+        """The revision is judged by the time until it took the upgrade (`answered`), not by how long they talked."""
+        endpoint.outstanding -= 1
+        self.size += up
+        if self._reply is not None:
+            self._reply.size += down
+        if model_broke:
+            self._charge()
+        elif self._cell is not None:
+            self._cell.answered(SWITCHING, answered)
+        self._end(MODEL_ERROR if model_broke else CANCELLED if client_broke else OK, SWITCHING)
 
     def _end(self, outcome: int, code: int) -> None:
         now = monotonic()

@@ -10,6 +10,7 @@ from .downstream import DRAIN_IDLE, ClientConnection
 from .outbox import Outbox
 from .sweeper import Sweeper
 from .table import Table
+from .tunnel import Tunnel
 
 MAX_CONNECTIONS: Final = 10_000
 
@@ -57,7 +58,7 @@ class Front:
         self.announces = announces
         self.observer = observer
         self.max_connections = max_connections
-        self.connections: set[ClientConnection] = set()
+        self.connections: set[ClientConnection | Tunnel] = set()
         self.draining = False
         #: Seconds that a connection may be idle in a drain.
         self.drain_idle = DRAIN_IDLE

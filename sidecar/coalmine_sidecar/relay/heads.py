@@ -8,6 +8,7 @@ Headers travel as a flat list `[name, b": ", value, b"\\r\\n", ...]`: one join m
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from .errors import Refusal
@@ -18,6 +19,8 @@ CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 CLOSE: Final = b"connection: close\r\n"
 KEEP_ALIVE: Final = b"connection: keep-alive\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
+#: Header lines that say that fields after a chunked body are understood.
+TRAILERS_TAKEN: Final = (b"te", COLON, b"trailers", CRLF, b"connection", COLON, b"te", CRLF)
 
 # What a header is to the relay. PLAIN ones pass as they came.
 PLAIN: Final = 0
@@ -31,7 +34,8 @@ UPGRADE: Final = 7
 CODED: Final = 8  # Content-Encoding
 JSON_LENGTH: Final = 9  # Inference-Header-Content-Length
 REASON: Final = 10  # coalmine-reason
-HOP: Final = 11  # Meant for the next hop only, or a name only the relay writes.
+TE: Final = 11
+HOP: Final = 12  # Meant for the next hop only, or a name only the relay writes.
 
 _KINDS: Final = {
     b"content-length": LENGTH,
@@ -50,16 +54,24 @@ _KINDS: Final = {
     b"proxy-authenticate": HOP,
     b"proxy-authorization": HOP,
     b"proxy-connection": HOP,
-    b"te": HOP,
-    b"trailer": HOP,
+    b"te": TE,
 }
 #: A Connection header may not name these: they are not the last hop's to take away.
 _NEVER_NAMED: Final = frozenset({b"host", b"content-length", b"content-type", b"close", b"keep-alive"})
 
 
+#: A host and perhaps a port: without user information, which has no place there (RFC 9110 4.2.4), and without the comma
+#: that would be legal in a name and is a list in practice.
+_HOST: Final = rb"(?:[a-z0-9._~!$&'()*+;=%-]+|\[[0-9a-f:.]+\])(?::\d*)?"
+_HOST_FIELD: Final = re.compile(rb"(?:%b)?" % _HOST, re.IGNORECASE)
+_ABSOLUTE: Final = re.compile(rb"https?://(%b)(?:[/?]|$)" % _HOST, re.IGNORECASE)
+
 #: Header name as spelt -> kind. A plain dict, so that the common case is one lookup; `kind_of` fills it.
 KINDS: Final[dict[bytes, int]] = {}
 MAX_SPELLINGS: Final = 4096
+#: Host fields that were found good, for the same reason; `check_host` fills it.
+HOSTS: Final[set[bytes]] = set()
+MAX_HOSTS: Final = 1024
 
 
 def kind_of(name: bytes) -> int:
@@ -70,10 +82,28 @@ def kind_of(name: bytes) -> int:
     return kind
 
 
+def check_host(host: bytes) -> None:
+    """Raises Refusal for a Host field that is none (RFC 9112 3.2). A good one that is not in HOSTS is put there."""
+    if not _HOST_FIELD.fullmatch(host.strip(b" \t")):
+        raise Refusal(400, "the Host header is no host")
+    if len(HOSTS) < MAX_HOSTS and len(host) <= 256:
+        HOSTS.add(host)
+
+
 class Special:
     """Headers of one message that mean something to the relay beyond its length; made only where there are such."""
 
-    __slots__ = ("chunked", "coded", "expect", "json_length", "reason", "tokens", "upgrade")
+    __slots__ = (
+        "chunked",
+        "coded",
+        "expect",
+        "json_length",
+        "reason",
+        "takes_trailers",
+        "tokens",
+        "trailers",
+        "upgrade",
+    )
 
     def __init__(self) -> None:
         self.tokens: set[bytes] = set()
@@ -83,6 +113,9 @@ class Special:
         self.coded = False
         self.json_length: int | None = None
         self.reason = b""
+        self.takes_trailers = False
+        #: Header lines that came after a chunked body, of those that may be passed on.
+        self.trailers: list[bytes] = []
 
     def note(self, kind: int, value: bytes) -> bool:
         """Take in one header; whether it is passed on. Raises Refusal for codings and expectations not known here."""
@@ -98,7 +131,7 @@ class Special:
                 raise Refusal(417, "expect: only 100-continue is known here")
             self.expect = True
         elif kind == UPGRADE:
-            self.upgrade = value.lower()
+            self.upgrade += b", " + value if self.upgrade else value
         elif kind == CODED:
             self.coded = value.lower() not in (b"", b"identity")
             return True
@@ -107,11 +140,25 @@ class Special:
             return True
         elif kind == REASON:
             self.reason = value
+        elif kind == TE:
+            self.takes_trailers = b"trailers" in value.lower()
         return False
 
     def named(self) -> set[bytes]:
         """The headers that a Connection header declares to be for the last hop only."""
         return self.tokens - _NEVER_NAMED
+
+
+def authority(url: bytes) -> bytes | None:
+    """The host, and perhaps the port, of an absolute http URL; None for anything else."""
+    found = _ABSOLUTE.match(url)
+    return found[1] if found else None
+
+
+def without_h2c(offered: bytes) -> bytes:
+    """The protocols of an Upgrade header but HTTP/2."""
+    protocols = (protocol.strip(b" \t") for protocol in offered.split(b","))
+    return b", ".join(p for p in protocols if p and p.lower() not in (b"h2c", b"h2", b"http/2.0"))
 
 
 def head_size(lines: list[bytes]) -> int:

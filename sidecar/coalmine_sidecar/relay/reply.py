@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from .errors import status_line
+from .errors import phrase_of, status_line
 from .heads import CHUNKED, CLOSE, CRLF, KEEP_ALIVE, LAST_CHUNK, without
+from .trailers import last_chunk
 from .upstream import Answer
 
-_STATUS_LINES: Final = {status: status_line(status) for status in range(200, 600)}
+#: Nearly every answer has its status's own phrase, and a line that is ready.
+_STATUS_LINES: Final = {
+    status: (phrase_of(status), status_line(status, phrase_of(status))) for status in range(200, 600)
+}
+#: RFC 9112 4, but for the empty one.
+_PHRASE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]+")
 _BODYLESS: Final = frozenset({204, 304})
 
 
 class Reply:
     """`size` counts the body's bytes so far. `copy` is the body, or None where nobody is to read it."""
 
-    __slots__ = ("_chunked", "_copied", "copy", "size", "skipped", "status")
+    __slots__ = ("_chunked", "_copied", "copy", "size", "skipped", "status", "to_eof")
 
     def __init__(self, answer: Answer, copied: int) -> None:
         """`copied`: bytes of the body the observer wants at most; negative: none of this answer."""
         self.status = answer.status
         self.size = 0
         self._chunked = False
+        #: Only the end of the client's connection ends the body.
+        self.to_eof = False
         self._copied = copied
         self.copy: list[bytes] | None = None
         #: Why the observer, who wants the answer, does not get it: "" if he does.
@@ -41,10 +50,10 @@ class Reply:
                 lines = without(lines, {b"content-length"})
         elif answer.length is None:
             if http10:
-                close = True
+                close = self.to_eof = True
             else:
                 self._chunked = True
-        out.append(_STATUS_LINES.get(status) or status_line(status))
+        out.append(first_line(answer))
         out += lines
         out.append(line)
         if self._chunked:
@@ -75,4 +84,14 @@ class Reply:
             else:
                 out += body
         if answer.complete and self._chunked:
-            out.append(LAST_CHUNK)
+            trailers = answer.special.trailers if answer.special is not None else None
+            out.append(last_chunk(trailers) if trailers else LAST_CHUNK)
+
+
+def first_line(answer: Answer) -> bytes:
+    """The status line with the model's own phrase; with the standard's if that is empty or not allowed."""
+    status, phrase = answer.status, answer.phrase
+    known = _STATUS_LINES.get(status)
+    if known is not None and known[0] == phrase:
+        return known[1]
+    return status_line(status, phrase if _PHRASE.fullmatch(phrase) else phrase_of(status))

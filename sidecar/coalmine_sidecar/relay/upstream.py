@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from .errors import Refusal, refusal_of
+from .errors import Refusal, phrase_of, refusal_of, status_line
 from .heads import COLON, CONNECTION, CRLF, KINDS, LENGTH, TYPE, Special, head_size, kind_of, without
 from .sweeper import NEVER, Timed
+from .trailers import passed_on
 
 if TYPE_CHECKING:
     from .endpoints import Endpoint
@@ -20,16 +21,19 @@ if TYPE_CHECKING:
 HEAD_LIMIT: Final = 65536
 #: Bytes waiting in a socket's write buffer before its other side is told to stop.
 HIGH_WATER: Final = 262144
+#: The status of an answer after which the connection speaks what the client offered.
+SWITCHING: Final = 101
 
 
 class Answer:
     """One answer as it arrives. `body` holds what came and was not yet taken; `length` None: until EOF or chunked."""
 
-    __slots__ = ("body", "complete", "content_type", "length", "lines", "special", "status")
+    __slots__ = ("body", "complete", "content_type", "length", "lines", "phrase", "special", "status")
 
     def __init__(self) -> None:
         #: 0 until the head is whole.
         self.status = 0
+        self.phrase = b""
         self.lines: list[bytes] = []
         self.body: list[bytes] = []
         self.length: int | None = None
@@ -89,6 +93,12 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         if not self.lost:
             self.transport.abort()
 
+    def leave(self) -> asyncio.Transport:
+        """Another protocol takes the connection over; the endpoint stays charged with it."""
+        self.exchange = None
+        self.endpoint.sweeper.forget(self)
+        return self.transport
+
     def expire(self, now: float) -> None:
         """Idle for too long. While a request is under way its client's connection keeps the time."""
         if self.exchange is None:
@@ -113,10 +123,13 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             self._parser.feed_data(data)
         except HttpParserError as error:
             refusal_of(error)
-            exchange.upstream_lost(self, clean=False)
-            return
-        except HttpParserUpgrade:
-            exchange.upstream_lost(self, clean=False)
+            if not self.answer.complete:
+                exchange.upstream_lost(self, clean=False)
+                return
+            # What follows a whole answer is nobody's, and no reason to withhold it.
+            self._dirty = True
+        except HttpParserUpgrade as upgrade:
+            exchange.switched(self, data[upgrade.args[0] :])
             return
         answer = self.answer
         if self.fed > HEAD_LIMIT and not answer.complete:
@@ -141,6 +154,14 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             self.exchange.pump()
 
     # httptools' side
+
+    def on_message_begin(self) -> None:
+        if self.answer.complete:
+            # More than was asked for: its end would be taken for the beginning of the next answer.
+            self._dirty = True
+
+    def on_status(self, phrase: bytes) -> None:
+        self.answer.phrase += phrase
 
     def on_header(self, name: bytes, value: bytes) -> None:
         try:
@@ -168,18 +189,20 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     def on_headers_complete(self) -> None:
         answer = self.answer
         if answer.complete:
-            self._dirty = True
             return
-        status = self._parser.get_status_code()
-        if status < 200:
-            # The 100 that a client waits for is the relay's own; other interim answers are hints it can do without.
-            self.answer = Answer()
-            self._lines = self.answer.lines
+        parser = self._parser
+        status = parser.get_status_code()
+        if status < 200 and status != SWITCHING:
+            self._pass_hint(status)
             return
+        if status == SWITCHING and not (
+            self.exchange is not None and self.exchange.upgrade and parser.should_upgrade()
+        ):
+            raise Refusal(502, "the model changes a protocol that nobody asked it to change")
         if self.fed > HEAD_LIMIT and head_size(self._lines) > HEAD_LIMIT:
             raise Refusal(502, "the answer's head is too long")
         answer.lines = self._lines
-        # Trailers go here and nowhere on, as RFC 9110 6.5.1 allows.
+        # From here on they are trailers.
         self._lines = []
         answer.status = status
         special = answer.special
@@ -202,5 +225,22 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     def on_message_complete(self) -> None:
         answer = self.answer
         if answer.status and not answer.complete:
+            if self._lines and answer.special is not None:
+                if head_size(self._lines) > HEAD_LIMIT:
+                    raise Refusal(502, "the answer's trailers are too long")
+                answer.special.trailers = passed_on(self._lines)
             answer.complete = True
             self._keep = self._parser.should_keep_alive()
+
+    # Inside
+
+    def _pass_hint(self, status: int) -> None:
+        """103 and the like. The 100 that a client waits for is the relay's own."""
+        answer, self.answer = self.answer, Answer()
+        self._lines = self.answer.lines
+        if status < 100:
+            raise Refusal(502, "the answer has no status")
+        if status > SWITCHING and self.exchange is not None:
+            special = answer.special
+            lines = without(answer.lines, special.named()) if special is not None else answer.lines
+            self.exchange.hint([status_line(status, phrase_of(status)), *lines, CRLF])
