@@ -12,6 +12,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from ..contract import OUTCOMES
 from .errors import SIDECAR, Refusal, error_answer, refusal_of
 from .exchange import Exchange
+from .h2.client import ClientLink
+from .h2.frames import PREFACE
 from .heads import COLON, CRLF, HOST, KINDS, LENGTH, TYPE, Special, head_size, kind_of, without
 from .resume import resumed_parser
 from .sweeper import Timed
@@ -136,6 +138,11 @@ class ClientConnection(Timed, asyncio.Protocol):
             if not self._final:
                 self._feed_ignoring_upgrade(data[upgrade.args[0] :])
         except HttpParserError as error:
+            idle = self._current is None and not self._queue
+            if idle and self._fed >= len(PREFACE) and self._parser.get_method() == b"PRI":
+                # llhttp stops exactly behind the preface of HTTP/2.
+                self._hand_over(data[len(data) - self._fed + len(PREFACE) :])
+                return
             if not self._final:
                 self._refuse(refusal_of(error))
         if self._fed > self.front.table.limits.head_bytes and not self._final:
@@ -287,6 +294,13 @@ class ClientConnection(Timed, asyncio.Protocol):
         exchange.expect = special.expect and not exchange.http10
         if named := special.named():
             exchange.lines = without(exchange.lines, named)
+
+    def _hand_over(self, rest: bytes) -> None:
+        """The client speaks HTTP/2: this object's work is done."""
+        self.closing = True
+        self.front.connections.discard(self)
+        self.front.sweeper.forget(self)
+        ClientLink(self.front).take_over(self.transport, rest)
 
     def _feed_ignoring_upgrade(self, rest: bytes) -> None:
         """llhttp stops after a head that offers an upgrade and drops the body; another parser takes up there."""

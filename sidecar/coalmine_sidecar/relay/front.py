@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..telemetry import EpochCell, Series
 from .downstream import ClientConnection
 from .outbox import Outbox
 from .sweeper import Sweeper
 from .table import Table
+
+if TYPE_CHECKING:
+    from .h2.client import ClientLink
+    from .h2.view import View
 
 MAX_CONNECTIONS: Final = 10_000
 
@@ -36,7 +40,9 @@ class Front:
     `table` is replaced when the routing file changes; each request keeps the one it met.
     """
 
-    __slots__ = ("announces", "connections", "draining", "max_connections", "observer", "outbox", "sweeper", "table")
+    __slots__ = (
+        "announces", "connections", "draining", "max_connections", "observer", "outbox", "sweeper", "table", "view",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -54,7 +60,9 @@ class Front:
         self.announces = announces
         self.observer = observer
         self.max_connections = max_connections
-        self.connections: set[ClientConnection] = set()
+        self.connections: set[ClientConnection | ClientLink] = set()
+        #: `table` as gRPC's calls see it; made when one comes.
+        self.view: View | None = None
         self.draining = False
 
     def accept(self) -> ClientConnection:
