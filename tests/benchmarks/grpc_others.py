@@ -54,14 +54,15 @@ async def serve_h2(port: int, model: int) -> None:
             self.client = client
             config = H2Configuration(client_side=client, header_encoding=False, validate_inbound_headers=True)
             self.h2 = H2Connection(config)
+            self.h2.initiate_connection()
+            self.h2.increment_flow_control_window(1 << 22)
             self.numbers: dict[int, int] = {}
             self.dirty = False
+            self.transport: asyncio.BaseTransport | None = None
             self.other: Side
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             self.transport = transport
-            self.h2.initiate_connection()
-            self.h2.increment_flow_control_window(1 << 22)
             self.flush()
 
         def later(self) -> None:
@@ -71,7 +72,7 @@ async def serve_h2(port: int, model: int) -> None:
 
         def flush(self) -> None:
             self.dirty = False
-            if data := self.h2.data_to_send():
+            if self.transport is not None and (data := self.h2.data_to_send()):
                 self.transport.write(data)
 
         def data_received(self, data: bytes) -> None:

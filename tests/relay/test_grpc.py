@@ -2,54 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-
 import grpc
 import grpc.aio
-import pytest
-from tests.relay.grpc_model import LARGE, Model
-from tests.relay.harness import eventually, revision, routing
-
-
-@pytest.fixture
-async def start_model() -> AsyncIterator[Callable[..., Model]]:
-    models: list[Model] = []
-
-    async def start(name: str = "m", **options: bytes) -> Model:
-        model = Model(name, **options)
-        await model.start()
-        models.append(model)
-        return model
-
-    yield start
-    for model in models:
-        await model.stop()
-
-
-@pytest.fixture
-async def dial() -> AsyncIterator[Callable[[int], grpc.aio.Channel]]:
-    channels: list[grpc.aio.Channel] = []
-
-    def open_channel(port: int) -> grpc.aio.Channel:
-        options = [*LARGE, ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
-        channels.append(grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options))
-        return channels[-1]
-
-    yield open_channel
-    for channel in channels:
-        await channel.close()
-
-
-def one(*ports: int, **more):
-    return routing(revision("a", 100, *ports), **more)
-
-
-def unary(channel: grpc.aio.Channel, method: str = "/any.Service/Echo"):
-    return channel.unary_unary(method)
-
-
-async def answered_by(call) -> str:
-    return dict(await call.initial_metadata())["coalmine-revision"]
+from tests.relay.grpc_client import answered_by, one, unary
+from tests.relay.harness import eventually
 
 
 async def test_unary(start_model, start_pod, dial):
