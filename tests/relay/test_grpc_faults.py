@@ -302,6 +302,17 @@ async def test_draining_lets_calls_end_and_takes_no_new_connection_back(start_mo
     await eventually(lambda: not pod.relay.ingress.connections)
 
 
+async def test_a_connection_made_while_draining_is_served_before_it_ends(start_model, start_pod, dial):
+    model = await start_model()
+    pod = await start_pod(model.port, one())
+    pod.relay.ingress.drain()
+    client = await Raw.connect(pod.ingress)
+    client.call(1)
+    await client.until(frames.DATA)
+    assert await client.goodbye() == frames.NO_ERROR
+    await client.client.rest()
+
+
 async def turns_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A server that says GOAWAY to each first call, having read nothing of it."""
     await reader.readexactly(len(frames.PREFACE))

@@ -40,9 +40,7 @@ class Sum(MLModel):
 """
 
 pytestmark = [
-    pytest.mark.skipif(
-        os.environ.get("COALMINE_OIP") != "1", reason="makes an environment for minutes: COALMINE_OIP=1"
-    ),
+    pytest.mark.skipif(os.environ.get("COALMINE_OIP") != "1", reason="takes minutes: COALMINE_OIP=1"),
     pytest.mark.timeout(1800),
 ]
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MAX_STREAMS: Final = 256
 #: Streams that a client may reset before they are answered, beyond those that were (CVE-2023-44487).
 MAX_RESETS: Final = 500
+#: Seconds that a connection made while the sidecar drains is open for new calls.
+LAST_CALLS: Final = 1.0
 #: Seconds for the answer to the PING behind a first GOAWAY.
 GOODBYE: Final = 1.0
 
@@ -53,7 +55,8 @@ class ClientLink(Link):
         now = monotonic()
         self.watch(now + self.idle)
         if self.front.draining:
-            self.drain(now)
+            # Not at once: a client that came here has calls to make, and may come here again.
+            asyncio.get_running_loop().call_later(LAST_CALLS, self.drain, now)
         if rest:
             self.data_received(rest)
 
