@@ -173,6 +173,20 @@ async def test_large_messages(start_model, start_pod, dial):
     assert pod.series().request_bytes.total == len(body) + 5
 
 
+async def test_a_message_that_is_too_long_is_refused_and_a_long_stream_is_not(start_model, start_pod, dial):
+    model = await start_model()
+    pod = await start_pod(model.port, one(limits={"bodyBytes": 1000}))
+    channel = dial(pod.ingress)
+    error = await failure(unary(channel)(b"x" * 1001))
+    assert (error.code(), error.details()) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "a message is longer than 1000 bytes",
+    )
+    assert pod.outcomes() == {"rejected": 1}
+    pieces = [b"x" * 1000] * 100
+    assert await channel.stream_unary("/any.Service/Collect")(iter(pieces)) == b"".join(pieces)
+
+
 async def test_a_client_that_does_not_read_holds_up_its_model_and_nothing_else(start_model, start_pod, dial):
     model = await start_model(answer=b"x" * 10_000_000)
     pod = await start_pod(model.port, one())

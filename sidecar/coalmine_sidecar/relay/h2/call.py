@@ -22,6 +22,7 @@ from .status import (
     MODEL_ERROR,
     REJECTED,
     TIMEOUT,
+    MessageBound,
     counted,
     error_fields,
     error_trailers,
@@ -50,10 +51,10 @@ class Call(Timed):
     """A request from the end of its head to the end of its answer: `down` is the client's stream."""
 
     __slots__ = (
-        "_answer_credited", "_answer_size", "_cell", "_channel", "_chosen", "_client_deadline", "_connecting", "_copy",
-        "_credited", "_detour", "_done", "_down", "_fields", "_grpc", "_http_status", "_kept", "_kept_answer",
-        "_sent_at", "_size", "_skipped", "_started", "_status", "_target", "_trailers", "_turned_away", "_up",
-        "_up_sent", "_whole", "answering", "client", "table",
+        "_answer_credited", "_answer_size", "_bound", "_cell", "_channel", "_chosen", "_client_deadline",
+        "_connecting", "_copy", "_credited", "_detour", "_done", "_down", "_fields", "_grpc", "_http_status", "_kept",
+        "_kept_answer", "_sent_at", "_size", "_skipped", "_started", "_status", "_target", "_trailers", "_turned_away",
+        "_up", "_up_sent", "_whole", "answering", "client", "table",
     )  # fmt: skip
 
     def __init__(self, client: ClientLink, down: Stream, table: Table, fields: Fields) -> None:
@@ -69,6 +70,7 @@ class Call(Timed):
         # The request: `_kept` is all of it that has come, None once it is too long to be kept.
         self._kept: list[bytes] | None = []
         self._size = self._credited = 0
+        self._bound = MessageBound(table.limits.body_bytes) if self._grpc else None
         self._whole = down.remote_closed
         self._trailers: Fields | None = None
         # The attempts, as in `exchange`.
@@ -121,6 +123,9 @@ class Call(Timed):
     def request_data(self, data: bytes, *, end: bool) -> None:
         self._size += len(data)
         self._whole = end
+        if self._bound is not None and self._bound.passed(data):
+            self._refuse(413, f"a message is longer than {self.table.limits.body_bytes} bytes")
+            return
         if data and self._kept is not None:
             self._kept.append(data)
             self.client.kept += len(data)
@@ -460,6 +465,14 @@ class Call(Timed):
         if body:
             self._down.send_data(body, end=True)
         self._end(result, status)
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Say no, in the middle of the request."""
+        self._drop_up()
+        if self.answering:
+            self._break(status, message, SIDECAR, REJECTED)
+        else:
+            self._answer_error(status, message, SIDECAR, REJECTED)
 
     def _break(self, status: int, message: str, blame: bytes, result: int) -> None:
         """The answer can't be finished: gRPC has trailers to say so, others see the stream reset."""

@@ -62,6 +62,35 @@ def timeout_text(seconds: float) -> bytes:
     return b"%dm" % max(1, min(99_999_999, int(seconds * 1000)))
 
 
+class MessageBound:
+    """Watches the lengths that the messages of a stream announce (five bytes before each: a flag and its length)."""
+
+    __slots__ = ("_head", "_left", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._head = b""
+        self._left = 0
+
+    def passed(self, data: bytes) -> bool:
+        """Whether a message that begins in the next bytes of the stream is longer than the limit."""
+        at = 0
+        while at < len(data):
+            if self._left:
+                step = min(self._left, len(data) - at)
+                self._left -= step
+            else:
+                step = min(5 - len(self._head), len(data) - at)
+                self._head += data[at : at + step]
+                if len(self._head) == 5:
+                    self._left = int.from_bytes(self._head[1:], "big")
+                    self._head = b""
+                    if self._left > self._limit:
+                        return True
+            at += step
+        return False
+
+
 def error_fields(status: int, message: str, blame: bytes, *, grpc: bool, reason: bytes = b"") -> tuple[Fields, bytes]:
     """An answer in the sidecar's own name: fields and body. A gRPC client gets a Trailers-Only answer."""
     more: Fields = [(b"coalmine-error", blame)]
