@@ -57,6 +57,7 @@ async def serve(settings: Settings) -> int:
             outbox=outbox,
             revision=settings.revision,
             model=settings.model,
+            model_grpc=settings.model_grpc,
             max_connections=settings.max_connections,
         )
         stack.callback(relay.close)

@@ -31,13 +31,15 @@ class Listen(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`memory_limit` bytes and `cpu_limit` cores of the model, 0 where there is none; `drain_timeout` seconds.
 
-    `drain_key`: what a drain by HTTP has to show; empty: there is none. `drain_hold`: see `drain`, seconds.
+    `model_grpc`: where the model speaks gRPC, None: at `model`. `drain_key`: what a drain by HTTP has to show; empty:
+    there is none. `drain_hold`: see `drain`, seconds.
     """
 
     routing: Path
     revision: str
     pod: str
     model: tuple[str, int]
+    model_grpc: tuple[str, int] | None = None
     ingress: Listen
     local: Listen
     admin: Listen
@@ -78,6 +80,7 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
     flag("revision", _name, "NAME")
     flag("pod", _name, "NAME")
     flag("model", _address, "HOST:PORT")
+    flag("model-grpc", _address_or_none, "HOST:PORT", "")
     for role in ("ingress", "local", "admin"):
         flag(role, _listen, "HOST:PORT|fd:N")
     flag("model-pid-file", Path, "FILE", "")
@@ -123,6 +126,10 @@ def _address(text: str) -> tuple[str, int]:
         return split_address(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _address_or_none(text: str) -> tuple[str, int] | None:
+    return _address(text) if text else None
 
 
 def _listen(text: str) -> Listen:

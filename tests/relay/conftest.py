@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+import grpc.aio
 import pytest
 import uvloop
+from tests.relay.grpc_model import LARGE, Model
 from tests.relay.harness import Pod, Upstream, close_all
 
 
@@ -50,3 +52,32 @@ async def start_pod() -> AsyncIterator[Callable[..., Pod]]:
                 assert series.in_flight == 0, f"{revision.name} {series.role}: requests still in flight"
         for endpoint in pod.endpoints():
             assert endpoint.outstanding == 0, f"{endpoint}: requests still outstanding"
+
+
+@pytest.fixture
+async def start_model() -> AsyncIterator[Callable[..., Model]]:
+    models: list[Model] = []
+
+    async def start(name: str = "m", **options: bytes) -> Model:
+        model = Model(name, **options)
+        await model.start()
+        models.append(model)
+        return model
+
+    yield start
+    for model in models:
+        await model.stop()
+
+
+@pytest.fixture
+async def dial() -> AsyncIterator[Callable[[int], grpc.aio.Channel]]:
+    channels: list[grpc.aio.Channel] = []
+
+    def open_channel(port: int) -> grpc.aio.Channel:
+        options = [*LARGE, ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+        channels.append(grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options))
+        return channels[-1]
+
+    yield open_channel
+    for channel in channels:
+        await channel.close()

@@ -318,7 +318,8 @@ class Pod:
         return self.series(name, role).outcomes()
 
     def endpoints(self) -> list[Endpoint]:
-        return [self.relay._model, *self.relay._book._endpoints.values()]
+        found = [self.relay._model, *self.relay._book._endpoints.values()]
+        return [*found, *(endpoint.twin for endpoint in found if endpoint.twin is not None)]
 
     async def _listen(self, front: Front) -> int:
         server = await asyncio.get_running_loop().create_server(front.accept, "127.0.0.1", 0)

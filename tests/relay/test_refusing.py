@@ -38,7 +38,6 @@ SMALL = routing(
         (400, "GET / HTTP/1.1\r\n\r\n"),
         (400, HEAD + "Host: other\r\n\r\n"),
         (400, "FETCH / HTTP/1.1\r\nHost: m\r\n\r\n"),
-        (400, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         (400, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
         (505, "GET / HTTP/2.0\r\nHost: m\r\n\r\n"),
         (417, HEAD + "Expect: miracles\r\nContent-Length: 0\r\n\r\n"),

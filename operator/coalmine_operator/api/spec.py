@@ -49,6 +49,7 @@ class Model(_Spec, frozen=True):
     version: VersionName = ""  # default: the revision's hash
     protocol: Literal["auto", "v1", "v2"] = "auto"
     port: Port = 8080
+    grpc_port: Port | None = None  # default: gRPC is spoken on `port`
     idempotent: bool = True
     timeout: Duration = Duration(60)
     max_request_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 32 << 20

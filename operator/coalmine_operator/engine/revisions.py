@@ -17,13 +17,16 @@ def _record(
 ) -> RevisionRecord:
     name = model.name or metadata.name
     # Only what changes the running pod: a new timeout or lineage entry must not restart a model.
-    identity = {
+    identity: dict[str, Any] = {
         "template": template,
         "name": name,
         "version": version,
         "protocol": model.protocol,
         "port": model.port,
     }
+    if model.grpc_port is not None:
+        # Absent where it is not set, so that revisions from before there was such a field keep their names.
+        identity["grpcPort"] = model.grpc_port
     digest = hashlib.sha256(msgspec.json.encode(identity, order="deterministic")).hexdigest()[:10]
     return RevisionRecord(
         name=f"{metadata.name}-{digest}",

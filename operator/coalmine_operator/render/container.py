@@ -101,7 +101,10 @@ def local_container(template: Mapping[str, Any], *, model: Model, path: str = "s
     )
     if problems:
         raise Invalid(problems)
-    return replace(found, ignored=tuple(_ignored(pod, own, containers)))
+    ignored = list(_ignored(pod, own, containers))
+    if model.grpc_port is not None:
+        ignored.append(f"spec.model.grpcPort: ignored: each process has one port of its own here, its {PORT}")
+    return replace(found, ignored=tuple(ignored))
 
 
 def _command(own: Part) -> tuple[str, ...]:

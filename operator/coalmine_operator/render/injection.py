@@ -63,15 +63,16 @@ class InjectionSettings(Struct, frozen=True, kw_only=True, rename="camel", forbi
 class Identity(Struct, frozen=True, kw_only=True):
     """Who the sidecar of a pod is.
 
-    `port`: the model's. `container`: the name of the model's container; empty: `model`, or else the first one.
-    `secret`: the routing Secret; empty: the pod is adopted, and its routing file is its annotation. `readiness`: a
-    probe for a model without one. `drain_key`: what kubelet shows when it asks for the drain, since the admin port is
-    open to the cluster.
+    `port`: the model's; `grpc_port` where it speaks gRPC on another one. `container`: the name of the model's
+    container; empty: `model`, or else the first one. `secret`: the routing Secret; empty: the pod is adopted, and its
+    routing file is its annotation. `readiness`: a probe for a model without one. `drain_key`: what kubelet shows when
+    it asks for the drain, since the admin port is open to the cluster.
     """
 
     revision: str
     port: int
     drain_key: str
+    grpc_port: int | None = None
     container: str = ""
     secret: str = ""
     readiness: Mapping[str, Any] | None = None
@@ -132,14 +133,15 @@ def _check(spec: Part, containers: list[Part], before: list[Part], identity: Ide
     on = spec.part("os").text("name") or spec.part("nodeSelector").text("kubernetes.io/os")
     if on not in ("", "linux"):
         spec.refuse("os" if spec.values.get("os") else "nodeSelector", f"{show(on)}: the sidecar runs on Linux only")
-    if identity.port in PORT_NAMES.values():
-        spec.refuse("containers", f"the model listens on {identity.port}, {_TAKEN}")
+    for port in (identity.port, identity.grpc_port):
+        if port in PORT_NAMES.values():
+            spec.refuse("containers", f"the model listens on {port}, {_TAKEN}")
     for container in (*containers, *before):
         if container.values.get("name") == SIDECAR:
             container.refuse("name", f"{SIDECAR} is the sidecar's: take another name")
-        for port in container.parts("ports"):
-            if port.values.get("containerPort") in PORT_NAMES.values():
-                port.refuse("containerPort", f"{port.values['containerPort']} {_TAKEN}")
+        for entry in container.parts("ports"):
+            if entry.values.get("containerPort") in PORT_NAMES.values():
+                entry.refuse("containerPort", f"{entry.values['containerPort']} {_TAKEN}")
     for volume in spec.parts("volumes"):
         if volume.values.get("name") in (ROUTING_VOLUME, NO_TOKEN_VOLUME):
             volume.refuse("name", f"{show(volume.values['name'])} is the sidecar's: take another name")
@@ -168,6 +170,8 @@ def _arguments(identity: Identity, model: Part, drain: int) -> list[str]:
         f"--admin=0.0.0.0:{ADMIN_PORT}",
         f"--drain-timeout={drain}",
     ]
+    if identity.grpc_port is not None:
+        arguments.append(f"--model-grpc=127.0.0.1:{identity.grpc_port}")
     limits = model.part("resources").part("limits")
     for resource, flag in (("memory", "--memory-limit"), ("cpu", "--cpu-limit")):
         value = limits.values.get(resource)

@@ -153,6 +153,7 @@ def _identity(uid: str, deployment: str, revision: str, model: Model) -> Identit
     return Identity(
         revision=revision,
         port=model.port,
+        grpc_port=model.grpc_port,
         drain_key=drain_key(uid, revision),
         secret=labels.routing_secret(deployment),
         readiness={**_ready(model), "periodSeconds": 2, "timeoutSeconds": PATIENCE},

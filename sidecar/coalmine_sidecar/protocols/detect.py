@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import v1, v2
+from . import v1, v2, v2_grpc
 from .jsontext import read_json
 from .outputs import Answer, failure
 
 _V1_VERBS: Final = (b":predict", b":regress", b":classify")
+_GRPC_INFER: Final = b"/inference.GRPCInferenceService/ModelInfer"
 _API_ROOTS: Final = (b"/v1/", b"/v2/")
 
 
@@ -19,6 +20,8 @@ def extract(protocol: str, path: bytes, content_type: bytes, json_length: int | 
     Inference-Header-Content-Length.
     """
     route = path.partition(b"?")[0]
+    if route == _GRPC_INFER and content_type.startswith(b"application/grpc"):
+        return v2_grpc.read(body)
     if json_length is not None or route.endswith(b"/infer"):
         return v2.read(body, json_length)
     if route.endswith(_V1_VERBS):

@@ -8,6 +8,7 @@ bytes. Source: github.com/kserve/open-inference-protocol and Triton's extension_
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from math import prod
 from typing import Any, Final
 
@@ -50,7 +51,7 @@ _DECODERS: Final = {name: msgspec.json.Decoder(kind) for name, kind in _ELEMENTS
 _FLOATS: Final = ("FP64", "FP32", "FP16")
 _ONE: Final = ([1, 1], [1])
 #: A longer element is text, not a label: its rest need not be read.
-_LABEL_BYTES: Final = 512
+LABEL_BYTES: Final = 512
 #: No tensor has more dimensions; the product of thousands of them would take long.
 _MAX_RANK: Final = 16
 
@@ -135,7 +136,26 @@ def _binary_size(output: _Output) -> int | None:
 
 def _read_output(output: _Output, answer: Answer, block: memoryview | None, size: int | None, room: int) -> None:
     """`block`: the bytes of a binary tensor, `size` how many there should be, `room` the answer's."""
-    shape = output.shape
+
+    def take(total: int, wanted: int) -> list[Value]:
+        if block is not None:
+            if len(block) != size:
+                raise UnreadableError("truncated")
+            return read_block(output.datatype, block, total, wanted)
+        if output.data:
+            return _read_data(output.datatype, output.data, total, wanted)
+        raise UnreadableError("no_outputs")
+
+    read_tensor(answer, output.name, output.shape, output.datatype, room, take)
+
+
+def read_tensor(
+    answer: Answer, name: str, shape: list[int], datatype: str, room: int, take: Callable[[int, int], list[Value]]
+) -> None:
+    """Add one output to an answer of `room` bytes.
+
+    `take` gives the first elements in row-major order: of `total` that there must be, as many as are `wanted`.
+    """
     if len(shape) > _MAX_RANK:
         raise UnreadableError("shape")
     rows = shape[0] if shape else 1
@@ -146,20 +166,11 @@ def _read_output(output: _Output, answer: Answer, block: memoryview | None, size
     answer.saw(rows)
     if width > MAX_WIDTH:
         raise UnreadableError("wide")
-    if output.datatype not in _ELEMENTS:
+    if datatype not in _ELEMENTS:
         raise UnreadableError("datatype")
     if width == 0 or rows == 0:
         return
-    wanted = min(rows, MAX_ROWS) * width
-    if block is not None:
-        if len(block) != size:
-            raise UnreadableError("truncated")
-        values = _read_binary(output.datatype, block, rows * width, wanted)
-    elif output.data:
-        values = _read_data(output.datatype, output.data, rows * width, wanted)
-    else:
-        raise UnreadableError("no_outputs")
-    answer.add(output.name, values, width)
+    answer.add(name, take(rows * width, min(rows, MAX_ROWS) * width), width)
 
 
 def _read_data(datatype: str, data: Raw, total: int, wanted: int) -> list[Value]:
@@ -191,7 +202,8 @@ def _flatten(data: Any) -> list[Any]:
     return data
 
 
-def _read_binary(datatype: str, block: memoryview, total: int, wanted: int) -> list[Value]:
+def read_block(datatype: str, block: memoryview, total: int, wanted: int) -> list[Value]:
+    """Elements as Triton's binary extension and `raw_output_contents` have them."""
     if datatype == "BYTES":
         return _read_strings(block, total, wanted)
     code = _CODES[datatype]
@@ -210,7 +222,7 @@ def _read_strings(block: memoryview, total: int, wanted: int) -> list[Value]:
         offset += 4
         if offset + length > len(block):
             raise UnreadableError("truncated")
-        values.append(str(block[offset : offset + min(length, _LABEL_BYTES)], "utf-8", "replace"))
+        values.append(str(block[offset : offset + min(length, LABEL_BYTES)], "utf-8", "replace"))
         offset += length
     if wanted == total and offset != len(block):
         raise UnreadableError("shape")

@@ -13,6 +13,8 @@ from ..contract import OUTCOMES
 from .asked import heed_specials, heed_target
 from .errors import SIDECAR, Refusal, error_answer, refusal_of
 from .exchange import Exchange
+from .h2.client import ClientLink
+from .h2.frames import PREFACE
 from .heads import COLON, CRLF, HOST, HOSTS, KINDS, LENGTH, TYPE, Special, check_host, head_size, kind_of
 from .resume import resumed_parser
 from .sweeper import Timed
@@ -157,6 +159,11 @@ class ClientConnection(Timed, asyncio.Protocol):
         except HttpParserUpgrade as upgrade:
             self._go_on_after(upgrade, data)
         except HttpParserError as error:
+            idle = self._current is None and not self._queue
+            if idle and self._fed >= len(PREFACE) and self._parser.get_method() == b"PRI":
+                # llhttp stops exactly behind the preface of HTTP/2.
+                self._hand_over(data[len(data) - self._fed + len(PREFACE) :])
+                return
             if not self._final:
                 self._refuse(refusal_of(error))
         if self._fed > self.front.table.limits.head_bytes and not self._final:
@@ -300,6 +307,13 @@ class ClientConnection(Timed, asyncio.Protocol):
         self._enqueue(exchange)
 
     # Inside
+
+    def _hand_over(self, rest: bytes) -> None:
+        """The client speaks HTTP/2: this object's work is done."""
+        self.closing = True
+        self.front.connections.discard(self)
+        self.front.sweeper.forget(self)
+        ClientLink(self.front).take_over(self.transport, rest)
 
     def _keep_ahead(self, data: bytes) -> None:
         if self._ahead is not None and not self.closing:

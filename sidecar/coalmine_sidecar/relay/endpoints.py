@@ -29,7 +29,7 @@ class Endpoint:
 
     __slots__ = (
         "_connecting", "failures", "host", "idle", "keepalive", "outstanding", "port", "retired", "shut_until",
-        "sweeper",
+        "sweeper", "twin",
     )  # fmt: skip
 
     def __init__(self, host: str, port: int, sweeper: Sweeper) -> None:
@@ -43,6 +43,8 @@ class Endpoint:
         self.shut_until = 0.0
         #: No longer in the routing file: what is under way ends in peace, nothing is kept.
         self.retired = False
+        #: The same place as gRPC's calls see it (`h2`): other connections, failures of its own.
+        self.twin: Endpoint | None = None
         self._connecting: set[asyncio.Task[None]] = set()
 
     def __str__(self) -> str:
@@ -103,12 +105,16 @@ class Endpoint:
         for connection in self.idle:
             connection.transport.close()
         self.idle.clear()
+        if self.twin is not None:
+            self.twin.retire()
 
     def close(self) -> None:
         """End everything at once."""
         self.retire()
         for task in self._connecting:
             task.cancel()
+        if self.twin is not None:
+            self.twin.close()
 
 
 def pick(endpoints: Sequence[Endpoint], now: float, below: Below, tried: Iterable[Endpoint] = ()) -> Endpoint | None:

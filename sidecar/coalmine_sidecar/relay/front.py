@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..telemetry import EpochCell, Series
 from .downstream import DRAIN_IDLE, ClientConnection
@@ -11,6 +11,10 @@ from .outbox import Outbox
 from .sweeper import Sweeper
 from .table import Table
 from .tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from .h2.client import ClientLink
+    from .h2.view import View
 
 MAX_CONNECTIONS: Final = 10_000
 
@@ -39,7 +43,7 @@ class Front:
 
     __slots__ = (
         "announces", "connections", "drain_idle", "draining", "max_connections", "observer", "outbox", "sweeper",
-        "table",
+        "table", "view",
     )  # fmt: skip
 
     def __init__(
@@ -58,7 +62,9 @@ class Front:
         self.announces = announces
         self.observer = observer
         self.max_connections = max_connections
-        self.connections: set[ClientConnection | Tunnel] = set()
+        self.connections: set[ClientConnection | ClientLink | Tunnel] = set()
+        #: `table` as gRPC's calls see it; made when one comes.
+        self.view: View | None = None
         self.draining = False
         #: Seconds that a connection may be idle in a drain.
         self.drain_idle = DRAIN_IDLE

@@ -12,6 +12,7 @@ from ..routing import Chooser
 from ..telemetry import Telemetry
 from .endpoints import Book, Endpoint
 from .front import MAX_CONNECTIONS, AnswerObserver, Front
+from .h2.model import Channel
 from .names import Names, split_address
 from .outbox import Outbox
 from .sweeper import Sweeper
@@ -21,7 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class Relay:
-    """`model`: host and port of the pod's own model. `revision`: the pod's own, which may not be in the file (yet)."""
+    """`model`: host and port of the pod's own model; `model_grpc` those of its gRPC, where they are others.
+
+    `revision`: the pod's own, which may not be in the file (yet).
+    """
 
     def __init__(
         self,
@@ -30,6 +34,7 @@ class Relay:
         *,
         revision: str,
         model: tuple[str, int],
+        model_grpc: tuple[str, int] | None = None,
         rng: random.Random | None = None,
         max_connections: int = MAX_CONNECTIONS,
         outbox: Outbox | None = None,
@@ -44,6 +49,7 @@ class Relay:
         self._book = Book(self._sweeper)
         self._names = Names(self._resolve)
         self._model = Endpoint(*model, self._sweeper)
+        self._model.twin = Channel(*(model_grpc or model), self._sweeper)
         self._chooser: Chooser | None = None
         #: Own addresses of the local role: asking there for another pod would be asking oneself.
         self.own_addresses: frozenset[tuple[str, int]] = frozenset()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..contract import REASONS, Limits, Routing, Timeouts
 from ..routing import AFFINITY, WEIGHT, Chooser
 from ..telemetry import EpochCell, Series, Telemetry
 from .endpoints import Below, Endpoint, pick
 
-if TYPE_CHECKING:
-    from .exchange import Exchange
-
 LOCAL = REASONS.index("local")
 #: Reasons that are chance, or as good as chance: only these are charged to an epoch.
 _DRAWN = frozenset({WEIGHT, AFFINITY})
+
+
+class Asked(Protocol):
+    """What routing asks of a request: the value of a header by its lower-case name."""
+
+    def lookup(self, name: bytes, /) -> bytes | None: ...
 
 
 class Target:
@@ -88,7 +91,7 @@ class Table:
         self.chain = routing.fallback.chain if routing and relays else ()
         self.statuses = frozenset(routing.fallback.status_codes) if routing and relays else frozenset()
 
-    def route(self, exchange: Exchange) -> tuple[Target, EpochCell | None]:
+    def route(self, exchange: Asked) -> tuple[Target, EpochCell | None]:
         """The revision of a request, and the cell it is charged to if chance chose it."""
         if self._draw is not None:
             target, reason = self.targets[self._draw()], WEIGHT
