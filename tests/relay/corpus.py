@@ -177,7 +177,7 @@ REQUESTS = [
     passed("another protocol", "GET /g RTSP/1.0\r\nHost: m\r\n\r\n", G, unlike_nginx="llhttp reads it, and it is written anew as HTTP"),
     refused("an unknown method", "FETCH /g HTTP/1.1\r\nHost: m\r\n\r\n"),
     refused("a method in small letters", "get /g HTTP/1.1\r\nHost: m\r\n\r\n"),
-    refused("HTTP/2 with prior knowledge", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    refused("a preface of HTTP/2 that goes wrong", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"),
     refused("TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
     refused("a target that is no path", "GET g HTTP/1.1\r\nHost: m\r\n\r\n"),
     refused("* with GET", "GET * HTTP/1.1\r\nHost: m\r\n\r\n"),

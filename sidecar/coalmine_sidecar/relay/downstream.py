@@ -33,6 +33,8 @@ LINGER: Final = 2.0
 DRAIN_IDLE: Final = 1.0
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: llhttp, exactly behind the preface of HTTP/2 (HPE_PAUSED_H2_UPGRADE).
+_PREFACE_CAME: Final = "Pause on PRI/Upgrade"
 _REJECTED: Final = OUTCOMES.index("rejected")
 
 
@@ -159,9 +161,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         except HttpParserUpgrade as upgrade:
             self._go_on_after(upgrade, data)
         except HttpParserError as error:
-            idle = self._current is None and not self._queue
-            if idle and self._fed >= len(PREFACE) and self._parser.get_method() == b"PRI":
-                # llhttp stops exactly behind the preface of HTTP/2.
+            if str(error) == _PREFACE_CAME and self._current is None and not self._queue:
                 self._hand_over(data[len(data) - self._fed + len(PREFACE) :])
                 return
             if not self._final:
