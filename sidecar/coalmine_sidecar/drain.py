@@ -11,6 +11,7 @@ taken back (knative/serving#13229 left such pods unready for ever).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -30,6 +31,8 @@ SHARE: Final = 0.5
 #: Seconds after a drain in which the SIGTERM has to come, or the pod takes requests as before. A model that needs
 #: longer to end loses nothing: a pod that ends is in no Service, ready or not.
 HOLD: Final = 15.0
+#: Seconds in which requests are still served after a SIGTERM without a hook before it.
+LINGER: Final = 1.0
 POLL: Final = 0.05
 
 Made = TypeVar("Made")
@@ -75,6 +78,16 @@ class Drain:
             self._task = asyncio.create_task(self._run())
         await self._drained.wait()
         return self._connections()
+
+    async def linger(self, at_once: asyncio.Event) -> None:
+        """The SIGTERM has come. With no hook before it (a pod deleted by force) Services still send requests here."""
+        if self._telemetry.draining and self._drained.is_set():
+            return
+        self._telemetry.draining = True
+        for front in self._fronts:
+            front.drain(IDLE)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(at_once.wait(), LINGER)
 
     def end(self) -> None:
         """The SIGTERM has come: whoever waits is answered, and the draining is not taken back. Idempotent."""

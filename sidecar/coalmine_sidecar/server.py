@@ -92,6 +92,8 @@ async def serve(settings: Settings) -> int:
             gc.freeze()
             log.info("ingress %s, local %s, admin %s", *map(_name, (ingress_socket, local_socket, admin_socket)))
             await signals.first.wait()
+            if settings.drain_key:
+                await drain.linger(signals.second)
             drain.end()
             telemetry.draining = True
             deadline = monotonic() + settings.drain_timeout

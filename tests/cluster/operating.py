@@ -79,6 +79,11 @@ class Operator:
     def log(self) -> str:
         return self._log.read_text()
 
+    def state(self) -> str:
+        """For the message of a test that fails."""
+        status = self.process.poll()
+        return "runs" if status is None else f"ended with status {status}"
+
 
 def alert(cluster: Cluster, port: int, token: str, **labels: str) -> None:
     """Tell an operator of an alert that fires, as Alertmanager does. Raises LabError where it is not taken."""
@@ -97,6 +102,9 @@ def operator_for(
     operator.start()
     try:
         yield operator
+    except BaseException:
+        print(f"the operator {operator.state()}; the end of its log:", *operator.log().splitlines()[-30:], sep="\n")
+        raise
     finally:
         operator.stop()
     # A failed reconcile is retried, so it would pass unseen.

@@ -133,6 +133,25 @@ async def test_sigterm_overtakes_it(model: Upstream, file: Path, http) -> None:
         await client.close()
 
 
+async def test_without_a_hook_services_still_send_after_the_sigterm(model: Upstream, file: Path, http) -> None:
+    async with sidecar(file, model.port, f"--drain-key={KEY}") as running:
+        running.terminate()
+        await eventually_draining(running)
+        client = await Client.connect(running.ingress)
+        reply = await client.ask(get())
+        assert (reply.status, reply.header("connection")) == (200, "close")
+        await client.close()
+        assert (await running.ended(5))[0] == 0
+
+
+async def eventually_draining(running) -> None:
+    for _ in range(200):
+        if (await running.snapshot())["draining"]:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it does not drain")
+
+
 @pytest.mark.parametrize(("flags", "status"), [((f"--drain-key={KEY}",), 403), ((), 404)])
 async def test_strangers_take_no_pod_out(
     model: Upstream, file: Path, http, flags: tuple[str, ...], status: int

@@ -272,7 +272,8 @@ class ClusterDeployment:
                 routed = False
                 break
             if kind is SECRET and routing is not None:
-                await self._routing.spread(routing, self._pods(), written=True in results)
+                written = True in results and self._routing.changes
+                await self._routing.spread(routing, self._pods(), written=written)
         if refused != self._failures.refused:
             self._failures.refused = refused
             self._around.notify(self.key)

@@ -65,6 +65,8 @@ class RoutingFile:
         self._snapshots = snapshots
         self._gather = gather
         self._generation = 0
+        #: Whether what is wanted says something new. An operator that begins applies the Secret as it was.
+        self.changes = False
         self._confirming: asyncio.Task[None] | None = None
 
     def wanted(self, desired: Desired, plan: Plan) -> Routing | None:
@@ -88,6 +90,7 @@ class RoutingFile:
         present = routing_of(self._around.cache.get(SECRET, self._namespace, labels.routing_secret(self._name)))
         known = max([self._generation, *(snapshot.generation for snapshot in self._snapshots.in_sight())])
         self._generation = next_generation(routing, present, known)
+        self.changes = present is None or present.generation != self._generation
         return replace(routing, generation=self._generation)
 
     async def spread(self, routing: Routing, pods: Iterable[Held], *, written: bool) -> None:
