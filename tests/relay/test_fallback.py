@@ -187,6 +187,24 @@ async def test_the_chain_is_gone_along_once(model, other, start_pod):
     await third.stop()
 
 
+async def test_a_canary_is_not_blamed_for_a_name_that_has_not_come_yet(start_pod, model, other):
+    def document(generation: int, *ports: int):
+        canary, stable = revision("b", 50, *ports, track="canary"), revision("a", 50)
+        return routing(canary, stable, fallback={"chain": ["a"]}, generation=generation)
+
+    pod = await start_pod(model.port, document(1))
+    for _ in range(20):
+        assert (await pod.ask(post())).revision == "a"
+    assert pod.telemetry.fallbacks["b", "a"]["no_endpoint"] > 0
+    assert (pod.telemetry.epoch("b").requests, pod.telemetry.epoch("b").errors) == (0, 0)
+    pod.relay.use(document(2, other.port))
+    assert {(await pod.ask(post())).revision for _ in range(20)} == {"a", "b"}
+    pod.relay.use(document(3))
+    for _ in range(20):
+        assert (await pod.ask(post())).revision == "a"
+    assert pod.telemetry.epoch("b").errors > 0, "its pods were known, and went"
+
+
 async def test_no_endpoint_at_all(start_pod, model):
     document = routing(revision("b", 100, track="canary"), revision("a", 0), fallback={"chain": ["a"]})
     pod = await start_pod(model.port, document)

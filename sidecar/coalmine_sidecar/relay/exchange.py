@@ -119,6 +119,8 @@ class Exchange:
         self._chosen = target
         endpoint = target.pick(now, table.below)
         if endpoint is None:
+            if target.unmet:
+                self._cell = None
             self._failed(Failure.NO_ENDPOINT, None, now)
         else:
             self._attempt(endpoint, now)

@@ -55,6 +55,8 @@ class Relay:
         self.own_addresses: frozenset[tuple[str, int]] = frozenset()
         #: The lists that tables hold, with the addresses in the file they are made of.
         self._pods: dict[str, tuple[list[Endpoint], tuple[tuple[str, int], ...]]] = {}
+        #: Revisions of which a pod was known once.
+        self._met: set[str] = set()
         self.routing: Routing | None = None
         self.local = Front(
             self._local_table(None), self._sweeper, self.outbox, announces=False, max_connections=max_connections
@@ -80,6 +82,7 @@ class Relay:
         self._book.keepalive = routing.timeouts.upstream_keepalive
         self._names.follow({host for pods in addresses.values() for host, _ in pods})
         self._pods = {name: ([], pods) for name, pods in addresses.items()}
+        self._met &= addresses.keys()
         self._resolve()
         self._chooser = Chooser(routing, self._rng, self._chooser)
         targets = {route.name: self._target(route) for route in routing.revisions}
@@ -121,12 +124,14 @@ class Relay:
             self.telemetry.epoch(route.name),
             model=self._model if route.name == self.revision else None,
             endpoints=self._pods[route.name][0],
+            met=self._met,
         )
 
     def _resolve(self) -> None:
         """Fill the lists of endpoints from what the names stand for now; the tables in force see it at once."""
         for endpoints, pods in self._pods.values():
             endpoints[:] = self._endpoints(pods)
+        self._met.update(name for name, (endpoints, _) in self._pods.items() if endpoints)
         self._book.keep_only(endpoint for endpoints, _ in self._pods.values() for endpoint in endpoints)
 
     def _endpoints(self, pods: Iterable[tuple[str, int]]) -> list[Endpoint]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Protocol
 
 from ..contract import REASONS, Limits, Routing, Timeouts
@@ -24,7 +24,7 @@ class Asked(Protocol):
 class Target:
     """A revision as requests see it. `model` is set for the pod's own revision: over loopback, before any other."""
 
-    __slots__ = ("cell", "endpoints", "line", "model", "name", "series")
+    __slots__ = ("cell", "endpoints", "line", "met", "model", "name", "series")
 
     def __init__(
         self,
@@ -34,8 +34,11 @@ class Target:
         *,
         model: Endpoint | None,
         endpoints: Sequence[Endpoint],
+        met: Container[str] | None = None,
     ) -> None:
+        """`met`: names of the revisions of which a pod was known here once; the caller keeps it up to date."""
         self.name = name
+        self.met = met
         self.series = series
         self.cell = cell
         self.model = model
@@ -43,6 +46,11 @@ class Target:
         self.endpoints = endpoints
         #: Tells a client who answered; the local role leaves that to the ingress.
         self.line = b"coalmine-revision: %s\r\n" % name.encode()
+
+    @property
+    def unmet(self) -> bool:
+        """Whether no pod of it was known here yet: names take seconds to spread, which is no failure of a revision."""
+        return self.model is None and self.met is not None and self.name not in self.met
 
     def pick(self, now: float, below: Below, tried: Iterable[Endpoint] = ()) -> Endpoint | None:
         """An endpoint that is not left out for now; None if there is none."""

@@ -110,6 +110,8 @@ class Call(Timed):
         now = self._started
         channel = target.pick(now, table.below)
         if channel is None:
+            if target.unmet:
+                self._cell = None
             self._failed(Failure.NO_ENDPOINT, None, now)
         else:
             self._attempt(channel, now)
