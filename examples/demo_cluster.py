@@ -27,10 +27,9 @@ from examples.show.playing import INTERRUPTED, console, in_folder, options, play
 from examples.show.screen import Screen
 from examples.show.senders import Senders
 from examples.show.shell import Shell
-from tests.cluster.lab import cgroups, images
+from tests.cluster.lab import cgroups, images, need
 from tests.cluster.lab.build import programs
 from tests.cluster.lab.cluster import Cluster, ExternalCluster, NodeCluster, node_cluster
-from tests.cluster.lab.need import missing
 from tests.cluster.lab.run import LabError
 
 End = Callable[[], Awaitable[list[str]]]
@@ -39,7 +38,7 @@ End = Callable[[], Awaitable[list[str]]]
 @contextlib.contextmanager
 def own_node(screen: Screen) -> Iterator[tuple[NodeCluster, End]]:
     """A node with the images, and what ends it. Raises LabError."""
-    if reason := missing():
+    if reason := need.missing():
         raise LabError(reason)
     with screen.busy("the node's programs are there, or compiled"):
         programs()
@@ -65,17 +64,12 @@ def own_node(screen: Screen) -> Iterator[tuple[NodeCluster, End]]:
 @contextlib.contextmanager
 def chosen(screen: Screen) -> Iterator[tuple[Cluster, End | None]]:
     """The cluster that COALMINE_CLUSTER chooses, as for the tests. Raises LabError."""
-    kubeconfig = os.environ.get("COALMINE_KUBECONFIG", "")
-    choice = os.environ.get("COALMINE_CLUSTER") or ("kubeconfig" if kubeconfig else "own")
-    if choice == "own":
+    choice, kubeconfig = need.chosen("own", "kubeconfig")
+    if choice == "kubeconfig":
+        yield ExternalCluster(kubeconfig), None
+    else:
         with own_node(screen) as found:
             yield found
-    elif choice != "kubeconfig":
-        raise LabError(f"COALMINE_CLUSTER={choice}: own or kubeconfig")
-    elif not kubeconfig:
-        raise LabError("COALMINE_CLUSTER=kubeconfig: set COALMINE_KUBECONFIG to the file")
-    else:
-        yield ExternalCluster(Path(kubeconfig)), None
 
 
 def _main(arguments: argparse.Namespace, folder: Path) -> int:

@@ -20,7 +20,8 @@ import pytest
 from tests.cluster.lab import images
 from tests.cluster.lab.build import programs
 from tests.cluster.lab.cluster import Cluster, ExternalCluster, NodeCluster, node_cluster
-from tests.cluster.lab.need import missing
+from tests.cluster.lab.need import chosen, missing
+from tests.cluster.lab.run import LabError
 
 HERE = Path(__file__).parent
 
@@ -55,23 +56,21 @@ def shown(request: pytest.FixtureRequest) -> Shown:
 @pytest.fixture(scope="session")
 def cluster(shown: Shown) -> Iterator[Cluster]:
     """The cluster of this test run."""
-    kubeconfig = os.environ.get("COALMINE_KUBECONFIG", "")
-    choice = os.environ.get("COALMINE_CLUSTER") or ("kubeconfig" if kubeconfig else "own")
+    try:
+        choice, kubeconfig = chosen("own", "kubeconfig", "none")
+    except LabError as error:
+        pytest.fail(str(error), pytrace=False)
     if choice == "kubeconfig":
-        if not kubeconfig:
-            pytest.fail("COALMINE_CLUSTER=kubeconfig: set COALMINE_KUBECONFIG to the file", pytrace=False)
-        yield ExternalCluster(Path(kubeconfig))
-    elif choice == "own":
+        yield ExternalCluster(kubeconfig)
+    elif choice == "none":
+        _absent("COALMINE_CLUSTER=none")
+    else:
         if reason := missing():
             _absent(reason)
         with shown():
             programs()
         with node_cluster() as node:
             yield node
-    elif choice == "none":
-        _absent("COALMINE_CLUSTER=none")
-    else:
-        pytest.fail(f"COALMINE_CLUSTER={choice}: own, kubeconfig or none", pytrace=False)
 
 
 @pytest.fixture(scope="session")

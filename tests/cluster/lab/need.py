@@ -1,13 +1,14 @@
-"""What a machine must have to run a node of our own."""
+"""Which cluster is wanted, and what a machine must have to run a node of our own."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 from .cache import CACHE
 from .config import CNI_PLUGINS
-from .run import run
+from .run import LabError, run
 
 #: Program -> the Debian package that brings it; `make tools` installs them.
 PACKAGES = {
@@ -21,6 +22,17 @@ PACKAGES = {
 }
 #: For buildah, containerd and debootstrap, which leave them out of many users' paths.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+def chosen(*known: str) -> tuple[str, Path]:
+    """COALMINE_CLUSTER, one of `known`, and the file that COALMINE_KUBECONFIG names. Raises LabError."""
+    kubeconfig = os.environ.get("COALMINE_KUBECONFIG", "")
+    choice = os.environ.get("COALMINE_CLUSTER") or ("kubeconfig" if kubeconfig else "own")
+    if choice not in known:
+        raise LabError(f"COALMINE_CLUSTER={choice}: {', '.join(known[:-1])} or {known[-1]}")
+    if choice == "kubeconfig" and not kubeconfig:
+        raise LabError("COALMINE_CLUSTER=kubeconfig: set COALMINE_KUBECONFIG to the file")
+    return choice, Path(kubeconfig)
 
 
 def missing() -> str:
