@@ -291,6 +291,24 @@ async def test_a_client_that_leaves_while_its_next_requests_wait(model, start_po
     assert pod.telemetry.epoch("a").requests == 0
 
 
+@pytest.mark.parametrize(
+    "ahead", [get("/2") + get("/3"), b"abc", b"POST / HTTP/1.1\r\nHost: m\r\nContent-Length: 9\r\n\r\nabc"]
+)
+async def test_a_client_that_leaves_after_it_sent_ahead(ahead, model, start_pod):
+    """What comes while an answer is under way must not hide that nobody waits for it any longer."""
+    model.handle = silent
+    pod: Pod = await start_pod(model.port, routing(revision("a", 100)))
+    client = await Client.connect(pod.ingress)
+    await client.send(post())
+    await eventually(lambda: model.requests)
+    await client.send(ahead)
+    await asyncio.sleep(0.05)
+    client.writer.transport.abort()
+    await eventually(lambda: not pod.relay.ingress.connections)
+    assert len(model.requests) == 1
+    assert pod.outcomes()["cancelled"] == 1
+
+
 async def test_many_clients_that_do_not_read_cost_little_memory_each(model, start_pod):
     """Eight answers of 32 MB that nobody takes."""
     written = 0

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 #: Requests a client may send ahead of their answers.
 MAX_PIPELINED: Final = 64
+#: Requests read ahead, with bodies of HIGH_WATER bytes together. Up to there a connection is read while an answer is
+#: under way: one that is not read does not tell that its client left.
+READ_AHEAD: Final = 8
 #: Seconds a client has to take the last answer while what it still sends is thrown away.
 LINGER: Final = 2.0
 #: Seconds a keep-alive connection has to be idle before a sidecar that was told to end ends it. A client about to send
@@ -366,7 +369,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         # Answers the client does not take are not added to: its next request waits until it reads.
         if self._queue and not self.paused:
             self._current = exchange = self._queue.popleft()
-            if not self._queue and not self._reading:
+            if not self._reading:
                 self._set_reading()
             if exchange.expect:
                 self._invite(exchange)
@@ -396,8 +399,13 @@ class ClientConnection(Timed, asyncio.Protocol):
             self.front.outbox.flush()
             self.transport.write(_CONTINUE)
 
+    def _far_ahead(self) -> bool:
+        # After the last request nothing is kept of what comes.
+        queue = self._queue
+        return not self._final and (len(queue) >= READ_AHEAD or sum(exchange.size for exchange in queue) >= HIGH_WATER)
+
     def _set_reading(self) -> None:
-        wanted = self.closing or not (self._blocked or self._queue)
+        wanted = self.closing or not (self._blocked or self._far_ahead())
         if wanted is not self._reading:
             self._reading = wanted
             if wanted:
