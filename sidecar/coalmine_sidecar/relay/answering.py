@@ -77,6 +77,7 @@ class Answering(Sending):
         front = client.front
         self._reply = Reply(answer, -1)
         self._count_fallback()
+        self._judge(SWITCHING, monotonic())
         # No framing of ours: an answer of this status has no body.
         lines = without(answer.lines, {b"content-length"})
         offered = answer.special.upgrade if answer.special is not None else b""
@@ -191,6 +192,8 @@ class Answering(Sending):
                 self._cell.answered(status, duration)
             else:
                 self._cell.failed()
+        if self._target.breaker is not None:
+            self._judge(status, end)
         self._end(OK if status < 400 else CLIENT_ERROR if status < 500 else MODEL_ERROR, status, end, now)
         self.client.exchange_ended(self, end)
 
@@ -209,6 +212,7 @@ class Answering(Sending):
         """The answer can't be finished; its missing end tells the client so."""
         if outcome != CANCELLED:
             self._charge()
+            self._judge(500, monotonic())
         self._end(outcome, reply.status)
         if reply.to_eof:
             # An orderly end would be the end of the body.
@@ -225,6 +229,7 @@ class Answering(Sending):
             self._reply.size += down
         if model_broke:
             self._charge()
+            self._judge(500, monotonic())
         elif self._cell is not None:
             self._cell.answered(SWITCHING, answered)
         self._end(MODEL_ERROR if model_broke else CANCELLED if client_broke else OK, SWITCHING)

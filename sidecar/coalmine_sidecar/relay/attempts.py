@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Generic
 
 from ..contract import OUTCOMES
-from .detour import FORGIVEN, NEVER_OPENED, UNOPENED, AnswerT, Detour, Failure
+from .detour import BREAKING, FORGIVEN, AnswerT, Detour, Failure
 from .errors import SIDECAR, UPSTREAM
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ class Attempts(Generic[AnswerT]):
         if target is not self._target:
             self._move_to(target)
         self._chosen = target
+        if target.breaker is not None and not target.breaker.admit(now):
+            self._failed(Failure.BREAKER, None, now)
+            return
         endpoint = target.pick(now, table.below)
         if endpoint is None:
             if target.unmet:
@@ -77,6 +80,9 @@ class Attempts(Generic[AnswerT]):
         if detour.failure is None:
             detour.failure = failure
         step = detour.next(target, self._chosen, failure, now) if self._may_be_sent_again(failure) else None
+        if target.breaker is not None and failure in BREAKING and not (step is not None and step.stays):
+            # The revision as a whole: what one pod fails and another one answers is an answer.
+            target.breaker.failed(now)
         if step is None:
             self._charge()
             self._give_up(failure, detour)
@@ -89,6 +95,8 @@ class Attempts(Generic[AnswerT]):
             if step.target is not self._chosen:
                 self._charge()
             self._move_to(step.target)
+            if step.target.breaker is not None:
+                step.target.breaker.admit(now)
         self._attempt(step.endpoint, now, fresh=step.stays)
 
     def _withheld(self, status: int, reason: bytes, endpoint: Endpoint | None, now: float) -> Failure | None:
@@ -97,7 +105,7 @@ class Attempts(Generic[AnswerT]):
         `reason`: what the sidecar asked, if it was one, says of it.
         """
         failure = Failure.STATUS
-        if reason == NEVER_OPENED:
+        if reason == Failure.REFUSED.reason:
             failure = Failure.CONNECT_TIMEOUT if status == 504 else Failure.REFUSED
         detour = self._search(endpoint)
         if self._may_be_sent_again(failure) and detour.next(self._target, self._chosen, failure, now):
@@ -115,6 +123,17 @@ class Attempts(Generic[AnswerT]):
         if self._cell is not None:
             self._cell.failed()
             self._cell = None
+
+    def _judge(self, status: int, now: float) -> None:
+        """An answer came to its end, or broke off (status 500): what the breaker of who gave it shall know."""
+        target = self._target
+        if target.breaker is None:
+            return
+        if status < 500:
+            target.breaker.succeeded(now)
+        elif self._detour is None or self._detour.kept is None or self._detour.kept[1] is not target:
+            # Else it was counted when it was put aside.
+            target.breaker.failed(now)
 
     def _count_fallback(self) -> None:
         """An answer begins. Whether it is another revision's than the one that was to answer."""
@@ -135,9 +154,8 @@ class Attempts(Generic[AnswerT]):
         if detour.kept is None:
             self._move_to(self._chosen)
             outcome = TIMEOUT if failure.status == 504 else MODEL_ERROR
-            reason = NEVER_OPENED if failure in UNOPENED else failure.fallback.encode()
             message = f"{self._chosen.name}: {failure.message}"
-            self._answer_error(failure.status, message, UPSTREAM, outcome, reason=reason)
+            self._answer_error(failure.status, message, UPSTREAM, outcome, reason=failure.reason)
             return
         # The model's own words say more than ours would.
         answer, target = detour.kept

@@ -348,6 +348,7 @@ class Call(Attempts[Fields]):
         """The whole answer is with the client's connection."""
         now = monotonic()
         status = self._status
+        self._judge(status, now)
         if self._cell is not None:
             if status < 500:
                 self._cell.answered(status, now - self._started)
@@ -395,6 +396,8 @@ class Call(Attempts[Fields]):
             self._down.finish([*error_trailers(status, message), (b"coalmine-error", blame)])
         else:
             self._down.reset(INTERNAL_ERROR)
+        if result in (MODEL_ERROR, TIMEOUT):
+            self._judge(status, monotonic())
         self._end(result, status)
 
     def _end(self, result: int, code: int, now: float = 0.0) -> None:
