@@ -101,6 +101,14 @@ class CircuitBreaker(Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     max_backoff: PositiveFloat = 60.0
 
 
+class RetryBudget(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """How many requests may be sent again to the same revision, of those of the last `window` seconds."""
+
+    percent: Percent = 20
+    min_per_second: Annotated[float, Meta(ge=0)] = 10.0
+    window: PositiveFloat = 10.0
+
+
 class Timeouts(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Seconds. `response` bounds the wait for an answer's head, `idle` any silence inside a body or a tunnel."""
 
@@ -150,6 +158,7 @@ class Routing(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
     affinity: Affinity | None = None
     fallback: Fallback = Fallback()
     circuit_breaker: CircuitBreaker | None = None
+    retry_budget: RetryBudget = RetryBudget()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     observe: Observe = Observe()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Generic
 
 from ..contract import OUTCOMES
-from .detour import BREAKING, FORGIVEN, AnswerT, Detour, Failure
+from .detour import BREAKING, FORGIVEN, SPENDING, AnswerT, Detour, Failure
 from .errors import SIDECAR, UPSTREAM
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Attempts(Generic[AnswerT]):
         if target is not self._target:
             self._move_to(target)
         self._chosen = target
+        target.budget.requests += 1
         if target.breaker is not None and not target.breaker.admit(now):
             self._failed(Failure.BREAKER, None, now)
             return
@@ -80,6 +81,10 @@ class Attempts(Generic[AnswerT]):
         if detour.failure is None:
             detour.failure = failure
         step = detour.next(target, self._chosen, failure, now) if self._may_be_sent_again(failure) else None
+        if step is not None and step.stays and failure in SPENDING and not target.budget.withdraw(now):
+            # The fallback has a load of its own, and each request comes to it once: that is no retry.
+            telemetry.retry_overflow(target.name)
+            step = detour.leave(target, self._chosen, failure, now)
         if target.breaker is not None and failure in BREAKING and not (step is not None and step.stays):
             # The revision as a whole: what one pod fails and another one answers is an answer.
             target.breaker.failed(now)
@@ -95,6 +100,7 @@ class Attempts(Generic[AnswerT]):
             if step.target is not self._chosen:
                 self._charge()
             self._move_to(step.target)
+            step.target.budget.requests += 1
             if step.target.breaker is not None:
                 step.target.breaker.admit(now)
         self._attempt(step.endpoint, now, fresh=step.stays)

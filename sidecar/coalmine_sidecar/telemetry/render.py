@@ -112,6 +112,9 @@ def _routing(
     decisions = _counter("coalmine_route_decisions", "Why requests went where they went.", (*_REVISION, "reason"))
     weight = _gauge("coalmine_route_weight", "Per cent of the requests that a revision shall get.", _REVISION)
     retries = _counter("coalmine_retries", "Requests sent again to the same revision.", (*_REVISION, "reason"))
+    overflow = _counter(
+        "coalmine_retry_overflow", "Requests not sent again because the retry budget was spent.", _REVISION
+    )
     errors = _counter(
         "coalmine_upstream_connection_errors", "Connections to a revision that broke.", (*_REVISION, "kind")
     )
@@ -125,6 +128,7 @@ def _routing(
         _add_reasons(decisions, labels, dict(zip(REASONS, r.decisions, strict=True)))
         weight.add_metric(labels, r.weight)
         _add_reasons(retries, labels, r.retries)
+        overflow.add_metric(labels, r.retry_overflow)
         _add_reasons(errors, labels, r.connection_errors)
     fallbacks = _counter(
         "coalmine_fallbacks",
@@ -140,6 +144,7 @@ def _routing(
             decisions,
             weight,
             retries,
+            overflow,
             errors,
             state,
             opened,

@@ -31,7 +31,18 @@ class BreakerSeen(Protocol):
 class RevisionCounters:
     """What is counted of one revision. `version` is unique among the revisions kept: it is their label."""
 
-    __slots__ = ("breaker", "connection_errors", "decisions", "name", "retries", "series", "track", "version", "weight")
+    __slots__ = (
+        "breaker",
+        "connection_errors",
+        "decisions",
+        "name",
+        "retries",
+        "retry_overflow",
+        "series",
+        "track",
+        "version",
+        "weight",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -40,6 +51,7 @@ class RevisionCounters:
         self.weight = 0
         self.decisions = [0] * len(REASONS)
         self.retries = zeros(RETRIES)
+        self.retry_overflow = 0
         self.connection_errors = zeros(CONNECTION_ERRORS)
         self.series: dict[str, Series] = {}
         self.breaker: BreakerSeen | None = None
@@ -120,6 +132,12 @@ class Telemetry:
         counters = self.revisions.get(revision)
         if counters is not None:
             bump(counters.retries, reason)
+
+    def retry_overflow(self, revision: str) -> None:
+        """Count a request that was not sent again because the budget was spent."""
+        counters = self.revisions.get(revision)
+        if counters is not None:
+            counters.retry_overflow += 1
 
     def connection_error(self, revision: str, kind: str) -> None:
         """Count a broken connection to a revision; `kind` is one of CONNECTION_ERRORS."""
