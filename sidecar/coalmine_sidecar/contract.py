@@ -109,6 +109,13 @@ class RetryBudget(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkn
     window: PositiveFloat = 10.0
 
 
+class Concurrency(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Requests that a pod's model is given at a time, and that may wait for their turn."""
+
+    limit: Annotated[int, Meta(ge=1)]
+    queue_depth: Annotated[int, Meta(ge=0)]
+
+
 class Timeouts(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Seconds. `response` bounds the wait for an answer's head, `idle` any silence inside a body or a tunnel."""
 
@@ -159,6 +166,7 @@ class Routing(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
     fallback: Fallback = Fallback()
     circuit_breaker: CircuitBreaker | None = None
     retry_budget: RetryBudget = RetryBudget()
+    concurrency: Concurrency | None = None
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     observe: Observe = Observe()
