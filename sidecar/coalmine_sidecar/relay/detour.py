@@ -40,6 +40,7 @@ class Failure(Enum):
     TIMEOUT = ("timeout", "timeout", "timeout", 504, "the model did not answer in time")
     STATUS = ("", "status", "", 502, "the model answered with an error")
     NO_ENDPOINT = ("", "no_endpoint", "", 503, "no endpoint", NEVER_OPENED)
+    QUEUE_FULL = ("queue_full", "queue_full", "", 503, "the queue of its model is full")
     BREAKER = ("", "breaker", "", 503, "its breaker is open")
 
     def __init__(self, retry: str, fallback: str, kind: str, status: int, message: str, reason: str = "") -> None:
@@ -52,15 +53,20 @@ class Failure(Enum):
 
 
 #: The model has seen nothing of the request.
-UNOPENED: Final = frozenset({Failure.REFUSED, Failure.CONNECT_TIMEOUT, Failure.NO_ENDPOINT, Failure.BREAKER})
+UNOPENED: Final = frozenset({
+    Failure.REFUSED, Failure.CONNECT_TIMEOUT, Failure.NO_ENDPOINT, Failure.QUEUE_FULL, Failure.BREAKER,
+})  # fmt: skip
 #: What a breaker counts: a revision was asked, and failed.
 BREAKING: Final = frozenset({
     Failure.REFUSED, Failure.CONNECT_TIMEOUT, Failure.STALE, Failure.RESET, Failure.TIMEOUT, Failure.STATUS,
 })  # fmt: skip
-#: A model may have worked for it: sending it again costs the revision as much as another request, and so is budgeted.
-SPENDING: Final = frozenset({Failure.STALE, Failure.RESET})
+#: A model may have worked for it, or has too much work: sending it again costs the revision as much as another request,
+#: and so is budgeted.
+SPENDING: Final = frozenset({Failure.STALE, Failure.RESET, Failure.QUEUE_FULL})
 #: Endpoints of one revision that are asked before another revision is, by the last failure.
-MAX_ENDPOINTS: Final = {Failure.REFUSED: 3, Failure.CONNECT_TIMEOUT: 3, Failure.NO_ENDPOINT: 3, Failure.RESET: 2}
+MAX_ENDPOINTS: Final = {
+    Failure.REFUSED: 3, Failure.CONNECT_TIMEOUT: 3, Failure.NO_ENDPOINT: 3, Failure.QUEUE_FULL: 3, Failure.RESET: 2,
+}  # fmt: skip
 #: The revision as a whole is not to blame if another of its pods answers: pods go, idle connections end.
 FORGIVEN: Final = UNOPENED | {Failure.STALE}
 

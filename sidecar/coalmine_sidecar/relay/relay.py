@@ -7,11 +7,12 @@ import logging
 import random
 from collections.abc import Iterable
 
-from ..contract import RevisionRoute, Routing, RoutingError
+from ..contract import Concurrency, RevisionRoute, Routing, RoutingError
 from ..routing import Chooser
-from ..telemetry import Telemetry
+from ..telemetry import QueueCounters, Telemetry
 from .endpoints import Book, Endpoint
 from .front import MAX_CONNECTIONS, AnswerObserver, Front
+from .gate import Gate
 from .h2.model import Channel
 from .names import Names, split_address
 from .outbox import Outbox
@@ -81,6 +82,7 @@ class Relay:
         self.telemetry.configure(routing)
         self.routing = routing
         self._model.keepalive = routing.timeouts.upstream_keepalive
+        self._set_gate(routing.concurrency)
         self._book.keepalive = routing.timeouts.upstream_keepalive
         self._names.follow({host for pods in addresses.values() for host, _ in pods})
         self._pods = {name: ([], pods) for name, pods in addresses.items()}
@@ -132,6 +134,20 @@ class Relay:
             budget=self._safeguards.budget(route.name, "ingress"),
             breaker=self._safeguards.breaker(route.name),
         )
+
+    def _set_gate(self, settings: Concurrency | None) -> None:
+        """As many requests at the model as it is to get at a time, whichever way they come."""
+        gate = self._model.gate
+        if settings is not None and gate is not None:
+            gate.set(settings)
+            return
+        doors = [door for door in (self._model, self._model.twin) if door is not None]
+        self.telemetry.queue = counters = QueueCounters() if settings is not None else None
+        new = Gate(doors, settings, counters) if settings is not None and counters is not None else None
+        for door in doors:
+            door.gate = new
+        if gate is not None:
+            gate.remove()
 
     def _resolve(self) -> None:
         """Fill the lists of endpoints from what the names stand for now; the tables in force see it at once."""

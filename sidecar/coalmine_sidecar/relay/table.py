@@ -62,7 +62,11 @@ class Target:
         """An endpoint that is not left out for now; None if there is none."""
         model = self.model
         if model is not None and model.shut_until <= now and model not in tried:
-            return model
+            gate = model.gate
+            if gate is None or gate.open:
+                return model
+            other = pick(self.endpoints, now, below, tried)
+            return other if other is not None and (gate.full or other.outstanding < gate.load) else model
         return pick(self.endpoints, now, below, tried)
 
     def any(self, tried: Iterable[Endpoint] = ()) -> Endpoint | None:

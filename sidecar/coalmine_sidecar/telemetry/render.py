@@ -51,6 +51,7 @@ class TelemetryCollector(Collector):
         yield from _requests(series)
         yield from _observations(ingress)
         yield from _routing(telemetry, model, revisions)
+        yield from _queue(telemetry, model)
         yield from _process(telemetry, model)
 
 
@@ -70,10 +71,7 @@ def _requests(series: _LabelledSeries) -> Iterator[Metric]:
     for name, text, get in _HISTOGRAMS:
         family = HistogramMetricFamily(name, text, labels=_SERIES)
         for labels, s in series:
-            histogram = get(s)
-            bounds = (*(repr(bound) for bound in histogram.bounds), "+Inf")
-            buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
-            family.add_metric(labels, buckets, histogram.total)
+            _add_histogram(family, labels, get(s))
         yield family
 
 
@@ -157,6 +155,25 @@ def _routing(
     )
 
 
+def _queue(telemetry: Telemetry, model: str) -> Iterator[Metric]:
+    queue = telemetry.queue
+    if queue is None:
+        return
+    own = telemetry.revisions[telemetry.revision]
+    labels = (model, own.version, own.track)
+    depth = _gauge("coalmine_queue_depth", "Requests that wait for their turn at the pod's model.", _REVISION)
+    depth.add_metric(labels, queue.depth)
+    yield depth
+    wait = HistogramMetricFamily("coalmine_queue_wait_seconds", "For how long requests waited.", labels=_REVISION)
+    _add_histogram(wait, labels, queue.wait)
+    yield wait
+    away = _counter(
+        "coalmine_queue_turned_away", "Requests that the queue had no room or no time for.", (*_REVISION, "reason")
+    )
+    _add_reasons(away, labels, queue.turned_away)
+    yield away
+
+
 def _process(telemetry: Telemetry, model: str) -> Iterator[Metric]:
     yield _one("coalmine_draining", "1 while the sidecar is on its way out.", int(telemetry.draining))
     build = _gauge("coalmine_build_info", "The sidecar's version.", ("version", "python_version"))
@@ -191,6 +208,11 @@ def _gauge(name: str, text: str, labels: Iterable[str]) -> GaugeMetricFamily:
 
 def _one(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value)
+
+
+def _add_histogram(family: HistogramMetricFamily, labels: _Labels, histogram: Histogram) -> None:
+    bounds = (*(repr(bound) for bound in histogram.bounds), "+Inf")
+    family.add_metric(labels, list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.total)
 
 
 def _add_reasons(family: CounterMetricFamily, labels: _Labels, counts: dict[str, int]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, Protocol
 
 from ..contract import KEPT_EPOCHS, REASONS, Resources, Routing, Track
-from .counters import EpochCell, Series, bump, zeros
+from .counters import EpochCell, QueueCounters, Series, bump, zeros
 from .outputs import MAX_NAME_LENGTH, printable
 
 Role = Literal["ingress", "local"]
@@ -16,8 +16,8 @@ Role = Literal["ingress", "local"]
 KEPT_RETIRED: Final = 4
 MAX_REVISIONS: Final = 16
 
-FALLBACKS: Final = ("refused", "reset", "timeout", "status", "no_endpoint", "breaker")
-RETRIES: Final = ("refused", "stale", "reset", "timeout")
+FALLBACKS: Final = ("refused", "reset", "timeout", "status", "no_endpoint", "breaker", "queue_full")
+RETRIES: Final = ("refused", "stale", "reset", "timeout", "queue_full")
 CONNECTION_ERRORS: Final = ("connect", "stale", "reset", "timeout")
 
 
@@ -69,6 +69,8 @@ class Telemetry:
         self.revision = revision
         self.boot = boot or secrets.token_hex(8)
         self.draining = False
+        #: Of the queue before the pod's own model, where there is one.
+        self.queue: QueueCounters | None = None
         self.routing: Routing | None = None
         self.routing_errors = 0
         self.last_routing_error = ""
