@@ -130,15 +130,14 @@ class Attempts(Generic[AnswerT]):
 
         `reason`: what the sidecar asked, if it was one, says of it.
         """
-        # What a sidecar turned away unread is nobody's answer, whatever the fallback's statuses are.
-        turned_away = bool(reason) and self.table.chooser is not None
-        if not turned_away and status not in self.table.statuses:
-            return None
         failure = Failure.STATUS
         if reason == Failure.REFUSED.reason:
             failure = Failure.CONNECT_TIMEOUT if status == 504 else Failure.REFUSED
         elif reason == Failure.QUEUE_FULL.reason:
             failure = Failure.QUEUE_FULL
+        # What another pod's sidecar turned away unread is nobody's answer, whatever the fallback's statuses are.
+        if status not in self.table.statuses and (failure is Failure.STATUS or self.table.chooser is None):
+            return None
         detour = self._search(endpoint)
         if self._may_be_sent_again(failure) and detour.next(self._target, self._chosen, failure, now):
             return failure
@@ -178,7 +177,7 @@ class Attempts(Generic[AnswerT]):
         """The gate's word that the turn has come."""
         endpoint, self._waits_at = self._waits_at, None
         if endpoint is not None:
-            self._ask(endpoint, now)
+            self._ask(endpoint, now, fresh=self._detour is not None)
 
     def _stop_waiting(self) -> None:
         if self._waits_at is not None:
