@@ -6,8 +6,8 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from .attempts import CANCELLED, CLIENT_ERROR, MODEL_ERROR, OK
-from .detour import UNOPENED, Failure
+from .attempts import CANCELLED, CLIENT_ERROR, MODEL_ERROR, OK, REJECTED
+from .detour import Failure
 from .errors import error_answer
 from .heads import without
 from .reply import Reply, first_line
@@ -48,7 +48,7 @@ class Answering(Sending):
         out: list[bytes] = []
         reply = self._reply
         if reply is None:
-            if answer.status in self.table.statuses and self._falls_back(connection, answer, now):
+            if answer.status >= 400 and self._falls_back(connection, answer, now):
                 return
             reply = self._open_reply(answer, out)
         client = self.client
@@ -140,7 +140,7 @@ class Answering(Sending):
                 self._keep(answer)
         else:
             connection.drop()
-        if failure in UNOPENED:
+        if failure.kind:
             connection.endpoint.leave_out(now)
         self._failed(failure, None, now)
         return True
@@ -192,14 +192,21 @@ class Answering(Sending):
                 self._cell.answered(status, duration)
             else:
                 self._cell.failed()
-        if self._target.breaker is not None:
+        outcome = OK if status < 400 else CLIENT_ERROR if status < 500 else MODEL_ERROR
+        if answer.special is not None and answer.special.reason == Failure.QUEUE_FULL.reason:
+            outcome = REJECTED
+        elif self._target.breaker is not None:
             self._judge(status, end)
-        self._end(OK if status < 400 else CLIENT_ERROR if status < 500 else MODEL_ERROR, status, end, now)
+        self._end(outcome, status, end, now)
         self.client.exchange_ended(self, end)
 
-    def _answer_error(self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"") -> None:
+    def _answer_error(
+        self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"", retry_after: int = 0
+    ) -> None:
         client = self.client
         extra = b"coalmine-reason: %s\r\n" % reason if reason else b""
+        if retry_after:
+            extra += b"retry-after: %d\r\n" % retry_after
         if not self.whole or self.http10 or self.upgrade or client.front.draining:
             self.close = True
         bodyless = self.method == b"HEAD"
@@ -223,7 +230,7 @@ class Answering(Sending):
         self, endpoint: Endpoint, answered: float, model_broke: bool, client_broke: bool, up: int, down: int
     ) -> None:
         """The revision is judged by the time until it took the upgrade (`answered`), not by how long they talked."""
-        endpoint.outstanding -= 1
+        endpoint.left()
         self.size += up
         if self._reply is not None:
             self._reply.size += down

@@ -51,6 +51,7 @@ class TelemetryCollector(Collector):
         yield from _requests(series)
         yield from _observations(ingress)
         yield from _routing(telemetry, model, revisions)
+        yield from _queue(telemetry, model)
         yield from _process(telemetry, model)
 
 
@@ -70,10 +71,7 @@ def _requests(series: _LabelledSeries) -> Iterator[Metric]:
     for name, text, get in _HISTOGRAMS:
         family = HistogramMetricFamily(name, text, labels=_SERIES)
         for labels, s in series:
-            histogram = get(s)
-            bounds = (*(repr(bound) for bound in histogram.bounds), "+Inf")
-            buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
-            family.add_metric(labels, buckets, histogram.total)
+            _add_histogram(family, labels, get(s))
         yield family
 
 
@@ -112,6 +110,9 @@ def _routing(
     decisions = _counter("coalmine_route_decisions", "Why requests went where they went.", (*_REVISION, "reason"))
     weight = _gauge("coalmine_route_weight", "Per cent of the requests that a revision shall get.", _REVISION)
     retries = _counter("coalmine_retries", "Requests sent again to the same revision.", (*_REVISION, "reason"))
+    overflow = _counter(
+        "coalmine_retry_overflow", "Requests not sent again because the retry budget was spent.", _REVISION
+    )
     errors = _counter(
         "coalmine_upstream_connection_errors", "Connections to a revision that broke.", (*_REVISION, "kind")
     )
@@ -125,6 +126,7 @@ def _routing(
         _add_reasons(decisions, labels, dict(zip(REASONS, r.decisions, strict=True)))
         weight.add_metric(labels, r.weight)
         _add_reasons(retries, labels, r.retries)
+        overflow.add_metric(labels, r.retry_overflow)
         _add_reasons(errors, labels, r.connection_errors)
     fallbacks = _counter(
         "coalmine_fallbacks",
@@ -140,6 +142,7 @@ def _routing(
             decisions,
             weight,
             retries,
+            overflow,
             errors,
             state,
             opened,
@@ -150,6 +153,25 @@ def _routing(
             ),
         )
     )
+
+
+def _queue(telemetry: Telemetry, model: str) -> Iterator[Metric]:
+    queue = telemetry.queue
+    if queue is None:
+        return
+    own = telemetry.revisions[telemetry.revision]
+    labels = (model, own.version, own.track)
+    depth = _gauge("coalmine_queue_depth", "Requests that wait for their turn at the pod's model.", _REVISION)
+    depth.add_metric(labels, queue.depth)
+    yield depth
+    wait = HistogramMetricFamily("coalmine_queue_wait_seconds", "For how long requests waited.", labels=_REVISION)
+    _add_histogram(wait, labels, queue.wait)
+    yield wait
+    away = _counter(
+        "coalmine_queue_turned_away", "Requests that the queue had no room or no time for.", (*_REVISION, "reason")
+    )
+    _add_reasons(away, labels, queue.turned_away)
+    yield away
 
 
 def _process(telemetry: Telemetry, model: str) -> Iterator[Metric]:
@@ -186,6 +208,11 @@ def _gauge(name: str, text: str, labels: Iterable[str]) -> GaugeMetricFamily:
 
 def _one(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value)
+
+
+def _add_histogram(family: HistogramMetricFamily, labels: _Labels, histogram: Histogram) -> None:
+    bounds = (*(repr(bound) for bound in histogram.bounds), "+Inf")
+    family.add_metric(labels, list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.total)
 
 
 def _add_reasons(family: CounterMetricFamily, labels: _Labels, counts: dict[str, int]) -> None:
