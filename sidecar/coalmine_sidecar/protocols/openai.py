@@ -104,12 +104,12 @@ def read(operation: Operation, body: bytes) -> Answer:
 
 
 def answer_of(generation: Generation, *, rows: int) -> Answer:
-    """What was generated, as outputs."""
+    """What was generated, as outputs. A length is a float here: whole numbers are taken for labels as well."""
     answer = Answer(rows=rows, generation=generation)
     if generation.finish_reasons:
         answer.add("finish_reason", generation.finish_reasons, 1)
     if generation.output_tokens is not None and generation.operation != "embeddings":
-        answer.add("output_tokens", [generation.output_tokens], 1)
+        answer.add("output_tokens", [float(generation.output_tokens)], 1)
     return answer
 
 

@@ -6,11 +6,15 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..contract import KEPT_VALUES, OUTCOMES, EpochCounts
 from ..protocols import EXTRACT_FAILURES, Value
 from .outputs import OTHER, Edges, OutputSet
+
+if TYPE_CHECKING:
+    from ..protocols.generation import Operation
+    from .generations import GenerationCounters
 
 #: Upper bounds (`le`), seconds.
 LATENCY: Final = (
@@ -61,7 +65,7 @@ class Series:
     """Counters of one revision in one role. The relay writes `in_flight` and `last_routed` (Unix seconds) itself."""
 
     __slots__ = (
-        "duration", "extract_failures", "in_flight", "last_routed", "outputs", "overhead", "predictions",
+        "duration", "extract_failures", "generations", "in_flight", "last_routed", "outputs", "overhead", "predictions",
         "request_bytes", "requests", "response_bytes", "revision", "role", "skipped", "upstream", "values",
     )  # fmt: skip
 
@@ -82,6 +86,8 @@ class Series:
         self.extract_failures = zeros((*EXTRACT_FAILURES, "internal"))
         self.outputs = OutputSet(edges)
         self.values: dict[str, deque[float]] = {}
+        #: Of language models, by operation; empty for all others.
+        self.generations: dict[Operation, GenerationCounters] = {}
 
     def done(
         self, outcome: int, code: int, duration: float, upstream: float, request_bytes: int, response_bytes: int

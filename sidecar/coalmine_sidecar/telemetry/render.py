@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from ..contract import OUTCOMES, REASONS
 from .counters import NO_CODE, Histogram, Series
+from .generations import generation_metrics
 from .outputs import OTHER, OutputCounter, bin_names
 from .store import RevisionCounters, Telemetry
 
@@ -50,6 +51,7 @@ class TelemetryCollector(Collector):
         ingress = [(labels, r.series["ingress"]) for labels, r in revisions if "ingress" in r.series]
         yield from _requests(series)
         yield from _observations(ingress)
+        yield from generation_metrics(_REVISION, [(labels, s.generations) for labels, s in ingress])
         yield from _routing(telemetry, model, revisions)
         yield from _process(telemetry, model)
 
