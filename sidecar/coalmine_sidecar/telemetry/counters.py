@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from time import time
 from typing import TYPE_CHECKING, Final
 
 from ..contract import KEPT_VALUES, OUTCOMES, EpochCounts
@@ -47,18 +48,32 @@ def bump(counts: dict[str, int], reason: str) -> None:
 
 
 class Histogram:
-    """A classic histogram: `counts[i]` of values in (bounds[i-1], bounds[i]], the last one above all bounds."""
+    """A classic histogram: `counts[i]` of values in (bounds[i-1], bounds[i]], the last one above all bounds.
 
-    __slots__ = ("bounds", "counts", "total")
+    `exemplars`: of each bucket the newest value whose trace can be looked up, that trace's id, and its Unix seconds;
+    empty where none came.
+    """
+
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.exemplars: list[tuple[float, bytes, float] | None] = []
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def observe_traced(self, value: float, trace: bytes, at: float) -> None:
+        """`trace`: 32 hexadecimal digits; `at`: Unix seconds."""
+        bucket = bisect_left(self.bounds, value)
+        self.counts[bucket] += 1
+        self.total += value
+        if not self.exemplars:
+            self.exemplars = [None] * len(self.counts)
+        self.exemplars[bucket] = (value, trace, at)
 
 
 class Series:
@@ -90,12 +105,20 @@ class Series:
         self.generations: dict[Operation, GenerationCounters] = {}
 
     def done(
-        self, outcome: int, code: int, duration: float, upstream: float, request_bytes: int, response_bytes: int
+        self,
+        outcome: int,
+        code: int,
+        duration: float,
+        upstream: float,
+        request_bytes: int,
+        response_bytes: int,
+        trace: bytes = b"",
     ) -> None:
         """Count a client's final answer.
 
         `outcome` indexes contract.OUTCOMES; `code` is its status, 0 if there was none. Seconds; `upstream` 0 means
-        that no upstream took part, and then there is no overhead to speak of either.
+        that no upstream took part, and then there is no overhead to speak of either. `trace`: the id of the trace in
+        which it can be looked up, empty if there is none.
         """
         key = (outcome, code)
         try:
@@ -103,7 +126,10 @@ class Series:
         except KeyError:
             key = (outcome, code if code in CODES else NO_CODE)
             self.requests[key] = self.requests.get(key, 0) + 1
-        self.duration.observe(duration)
+        if trace:
+            self.duration.observe_traced(duration, trace, time())
+        else:
+            self.duration.observe(duration)
         if upstream > 0.0:
             self.upstream.observe(upstream)
             self.overhead.observe(duration - upstream if duration > upstream else 0.0)

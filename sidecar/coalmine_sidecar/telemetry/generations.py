@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 from ..protocols.generation import FINISH_REASONS, Generation, Operation
 from .counters import Histogram, Series, bump, zeros
+from .histograms import buckets_of
 from .outputs import OTHER
 
 #: Upper bounds (`le`) as OpenTelemetry's conventions for generative AI advise (opentelemetry.io/docs/specs/semconv).
@@ -118,5 +118,4 @@ def generation_metrics(
 
 
 def _add(family: HistogramMetricFamily, labels: Iterable[str], histogram: Histogram) -> None:
-    bounds = (*(repr(bound) for bound in histogram.bounds), "+Inf")
-    family.add_metric(tuple(labels), list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.total)
+    family.add_metric(tuple(labels), buckets_of(histogram), histogram.total)
