@@ -22,7 +22,7 @@ def is_one(text: str) -> bool:
     fields = rest[0].split("-", 3)
     if len(fields) < 3 or [len(field) for field in fields[:3]] != [32, 16, 2]:
         return False
-    if any(not set(field) <= set(HEX) for field in fields[:3]) or "0" * 32 == fields[0] or "0" * 16 == fields[1]:
+    if any(not set(field) <= set(HEX) for field in fields[:3]) or fields[0] == "0" * 32 or fields[1] == "0" * 16:
         return False
     return version != "00" or len(fields) == 3
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .endpoints import Endpoint
     from .errors import Refusal
 
+#: Content type of answers that are read while they pass.
+_EVENTS: Final = b"text/event-stream"
 #: Bytes of a model's own error that are kept while the fallback is asked.
 KEPT_ERROR: Final = 65536
 #: Seconds in which it has to be whole.
@@ -56,6 +58,7 @@ class Answering(Sending):
                 return
             reply = self._open_reply(answer, out)
         client = self.client
+        pieces = answer.body
         reply.add(answer, out)
         if answer.complete and reply.size < JOINED:
             client.front.outbox.write(client.transport, b"".join(out))
@@ -63,6 +66,8 @@ class Answering(Sending):
             # A piece of a stream is somebody's token: it goes at once.
             client.front.outbox.flush()
             client.transport.writelines(out)
+        if reply.follower is not None:
+            reply.follower.feed(pieces, now)
         if answer.complete:
             self._upstream = None
             if client.paused:
@@ -170,6 +175,10 @@ class Answering(Sending):
         target = self._target
         observed = answer.status == 200 and front.observer is not None and self.method != b"HEAD"
         self._reply = reply = Reply(answer, self.table.limits.observe_bytes if observed else -1)
+        if reply.copy is not None and answer.content_type.startswith(_EVENTS) and front.observer is not None:
+            follower = front.observer.follow(target.series, self.url, self._started)
+            if follower is not None:
+                reply.follow(follower)
         self.close = reply.open(
             answer,
             self.method,
@@ -189,7 +198,11 @@ class Answering(Sending):
         status = answer.status
         series = self._target.series
         observer = self.client.front.observer
-        if observer is not None:
+        judged = status
+        if reply.follower is not None:
+            # An error inside a stream came too late for the status, and is one all the same.
+            judged = reply.follower.end(self._cell) or status
+        elif observer is not None:
             copy = reply.copy
             if copy is not None:
                 json_length = answer.special.json_length if answer.special is not None else None
@@ -200,11 +213,11 @@ class Answering(Sending):
         end = monotonic()
         duration = end - self._started
         if self._cell is not None:
-            if status < 500:
-                self._cell.answered(status, duration)
+            if judged < 500:
+                self._cell.answered(judged, duration)
             else:
                 self._cell.failed()
-        self._end(OK if status < 400 else CLIENT_ERROR if status < 500 else MODEL_ERROR, status, end, now)
+        self._end(OK if judged < 400 else CLIENT_ERROR if judged < 500 else MODEL_ERROR, status, end, now)
         self.client.exchange_ended(self, end)
 
     def _answer_error(self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"") -> None:
@@ -248,7 +261,11 @@ class Answering(Sending):
         """Close the books. `came`: when the answer was here as a whole, if it was."""
         now = now or monotonic()
         upstream = (came or now) - self._sent_at if self._sent_at else 0.0
-        size = self._reply.size if self._reply is not None else 0
+        size = 0
+        if self._reply is not None:
+            size = self._reply.size
+            if self._reply.follower is not None and not came:
+                self._reply.follower.stop()
         series = self._target.series
         series.done(outcome, code, now - self._started, upstream, self.size, size, self.trace)
         series.in_flight -= 1
