@@ -6,8 +6,8 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from .attempts import CANCELLED, CLIENT_ERROR, MODEL_ERROR, OK
-from .detour import UNOPENED, Failure
+from .attempts import CANCELLED, CLIENT_ERROR, MODEL_ERROR, OK, REJECTED
+from .detour import Failure
 from .errors import error_answer
 from .heads import without
 from .reply import Reply, first_line
@@ -54,7 +54,7 @@ class Answering(Sending):
         out: list[bytes] = []
         reply = self._reply
         if reply is None:
-            if answer.status in self.table.statuses and self._falls_back(connection, answer, now):
+            if answer.status >= 400 and self._falls_back(connection, answer, now):
                 return
             reply = self._open_reply(answer, out)
         client = self.client
@@ -86,6 +86,7 @@ class Answering(Sending):
         front = client.front
         self._reply = Reply(answer, -1)
         self._count_fallback()
+        self._judge(SWITCHING, monotonic())
         # No framing of ours: an answer of this status has no body.
         lines = without(answer.lines, {b"content-length"})
         offered = answer.special.upgrade if answer.special is not None else b""
@@ -148,7 +149,7 @@ class Answering(Sending):
                 self._keep(answer)
         else:
             connection.drop()
-        if failure in UNOPENED:
+        if failure.kind:
             connection.endpoint.leave_out(now)
         self._failed(failure, None, now)
         return True
@@ -217,14 +218,23 @@ class Answering(Sending):
                 self._cell.answered(judged, duration)
             else:
                 self._cell.failed()
-        self._end(OK if judged < 400 else CLIENT_ERROR if judged < 500 else MODEL_ERROR, status, end, now)
+        outcome = OK if judged < 400 else CLIENT_ERROR if judged < 500 else MODEL_ERROR
+        if answer.special is not None and answer.special.reason == Failure.QUEUE_FULL.reason:
+            outcome = REJECTED
+        elif self._target.breaker is not None:
+            self._judge(judged, end)
+        self._end(outcome, status, end, now)
         self.client.exchange_ended(self, end)
 
-    def _answer_error(self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"") -> None:
+    def _answer_error(
+        self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"", retry_after: int = 0
+    ) -> None:
         client = self.client
         extra = b"coalmine-reason: %s\r\n" % reason if reason else b""
         if self.request_id:
             extra += b"x-request-id: %b\r\n" % self.request_id
+        if retry_after:
+            extra += b"retry-after: %d\r\n" % retry_after
         if not self.whole or self.http10 or self.upgrade or client.front.draining:
             self.close = True
         bodyless = self.method == b"HEAD"
@@ -237,6 +247,7 @@ class Answering(Sending):
         """The answer can't be finished; its missing end tells the client so."""
         if outcome != CANCELLED:
             self._charge()
+            self._judge(500, monotonic())
         self._end(outcome, reply.status)
         if reply.to_eof:
             # An orderly end would be the end of the body.
@@ -247,12 +258,13 @@ class Answering(Sending):
         self, endpoint: Endpoint, answered: float, model_broke: bool, client_broke: bool, up: int, down: int
     ) -> None:
         """The revision is judged by the time until it took the upgrade (`answered`), not by how long they talked."""
-        endpoint.outstanding -= 1
+        endpoint.left()
         self.size += up
         if self._reply is not None:
             self._reply.size += down
         if model_broke:
             self._charge()
+            self._judge(500, monotonic())
         elif self._cell is not None:
             self._cell.answered(SWITCHING, answered)
         self._end(MODEL_ERROR if model_broke else CANCELLED if client_broke else OK, SWITCHING)

@@ -8,7 +8,9 @@ from typing import Protocol
 from ..contract import REASONS, Limits, Routing, Timeouts
 from ..routing import AFFINITY, WEIGHT, Chooser
 from ..telemetry import EpochCell, Series, Telemetry
+from .breaker import Breaker
 from .endpoints import Below, Endpoint, pick
+from .retries import Budget
 from .trace import ENDINGS
 
 LOCAL = REASONS.index("local")
@@ -25,7 +27,7 @@ class Asked(Protocol):
 class Target:
     """A revision as requests see it. `model` is set for the pod's own revision: over loopback, before any other."""
 
-    __slots__ = ("cell", "endpoints", "line", "met", "model", "name", "series")
+    __slots__ = ("breaker", "budget", "cell", "endpoints", "line", "met", "model", "name", "series")
 
     def __init__(
         self,
@@ -36,10 +38,14 @@ class Target:
         model: Endpoint | None,
         endpoints: Sequence[Endpoint],
         met: Container[str] | None = None,
+        budget: Budget,
+        breaker: Breaker | None = None,
     ) -> None:
         """`met`: names of the revisions of which a pod was known here once; the caller keeps it up to date."""
         self.name = name
         self.met = met
+        self.budget = budget
+        self.breaker = breaker
         self.series = series
         self.cell = cell
         self.model = model
@@ -57,7 +63,11 @@ class Target:
         """An endpoint that is not left out for now; None if there is none."""
         model = self.model
         if model is not None and model.shut_until <= now and model not in tried:
-            return model
+            gate = model.gate
+            if gate is None or gate.open:
+                return model
+            other = pick(self.endpoints, now, below, tried)
+            return other if other is not None and (gate.full or other.outstanding < gate.load) else model
         return pick(self.endpoints, now, below, tried)
 
     def any(self, tried: Iterable[Endpoint] = ()) -> Endpoint | None:

@@ -32,6 +32,7 @@ NO_CODE: Final = 0
 #: Beyond it a number is no raw value: whole numbers can be larger than any float.
 _LARGEST: Final = 1e300
 
+TURNED_AWAY: Final = ("full", "timeout")
 SKIPS: Final = ("budget", "queue", "size", "encoding")
 
 
@@ -155,6 +156,17 @@ class Series:
             if ring is None:
                 ring = self.values[output] = deque(maxlen=KEPT_VALUES)
             ring.append(float(value))
+
+
+class QueueCounters:
+    """Of the queue before the model: requests in it, seconds that all requests waited, those turned away."""
+
+    __slots__ = ("depth", "turned_away", "wait")
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.wait = Histogram(LATENCY)
+        self.turned_away = zeros(TURNED_AWAY)
 
 
 class EpochCell:

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from ..contract import OUTCOMES, REASONS
 from .counters import NO_CODE, Histogram, Series
 from .generations import generation_metrics
-from .histograms import buckets_of
+from .histograms import add_histogram
 from .outputs import OTHER, OutputCounter, bin_names
 from .store import RevisionCounters, Telemetry
 
@@ -53,6 +53,7 @@ class TelemetryCollector(Collector):
         yield from _observations(ingress)
         yield from generation_metrics(_REVISION, [(labels, s.generations) for labels, s in ingress])
         yield from _routing(telemetry, model, revisions)
+        yield from _queue(telemetry, model)
         yield from _process(telemetry, model)
 
 
@@ -72,8 +73,7 @@ def _requests(series: _LabelledSeries) -> Iterator[Metric]:
     for name, text, get in _HISTOGRAMS:
         family = HistogramMetricFamily(name, text, labels=_SERIES)
         for labels, s in series:
-            histogram = get(s)
-            family.add_metric(labels, buckets_of(histogram), histogram.total)
+            add_histogram(family, labels, get(s))
         yield family
 
 
@@ -112,13 +112,23 @@ def _routing(
     decisions = _counter("coalmine_route_decisions", "Why requests went where they went.", (*_REVISION, "reason"))
     weight = _gauge("coalmine_route_weight", "Per cent of the requests that a revision shall get.", _REVISION)
     retries = _counter("coalmine_retries", "Requests sent again to the same revision.", (*_REVISION, "reason"))
+    overflow = _counter(
+        "coalmine_retry_overflow", "Requests not sent again because the retry budget was spent.", _REVISION
+    )
     errors = _counter(
         "coalmine_upstream_connection_errors", "Connections to a revision that broke.", (*_REVISION, "kind")
     )
+    state = _gauge("coalmine_breaker_state", "1 for the state that a revision's breaker is in.", (*_REVISION, "state"))
+    opened = _counter("coalmine_breaker_opened", "How often a revision's breaker opened.", _REVISION)
     for labels, r in revisions:
+        if r.breaker is not None:
+            for name in ("closed", "half_open", "open"):
+                state.add_metric((*labels, name), int(r.breaker.state == name))
+            opened.add_metric(labels, r.breaker.opened)
         _add_reasons(decisions, labels, dict(zip(REASONS, r.decisions, strict=True)))
         weight.add_metric(labels, r.weight)
         _add_reasons(retries, labels, r.retries)
+        overflow.add_metric(labels, r.retry_overflow)
         _add_reasons(errors, labels, r.connection_errors)
     fallbacks = _counter(
         "coalmine_fallbacks",
@@ -134,7 +144,10 @@ def _routing(
             decisions,
             weight,
             retries,
+            overflow,
             errors,
+            state,
+            opened,
             fallbacks,
             _one("coalmine_routing_generation", "Generation of the routing file in force.", generation),
             CounterMetricFamily(
@@ -142,6 +155,25 @@ def _routing(
             ),
         )
     )
+
+
+def _queue(telemetry: Telemetry, model: str) -> Iterator[Metric]:
+    queue = telemetry.queue
+    if queue is None:
+        return
+    own = telemetry.revisions[telemetry.revision]
+    labels = (model, own.version, own.track)
+    depth = _gauge("coalmine_queue_depth", "Requests that wait for their turn at the pod's model.", _REVISION)
+    depth.add_metric(labels, queue.depth)
+    yield depth
+    wait = HistogramMetricFamily("coalmine_queue_wait_seconds", "For how long requests waited.", labels=_REVISION)
+    add_histogram(wait, labels, queue.wait)
+    yield wait
+    away = _counter(
+        "coalmine_queue_turned_away", "Requests that the queue had no room or no time for.", (*_REVISION, "reason")
+    )
+    _add_reasons(away, labels, queue.turned_away)
+    yield away
 
 
 def _process(telemetry: Telemetry, model: str) -> Iterator[Metric]:

@@ -48,9 +48,9 @@ class Call(Attempts[Fields]):
 
     __slots__ = (
         "_answer_credited", "_answer_size", "_bound", "_channel", "_client_deadline", "_connecting", "_copy",
-        "_credited", "_done", "_down", "_fields", "_grpc", "_http_status", "_kept", "_request_id", "_sent_at", "_size",
-        "_skipped", "_status", "_trace", "_trailers", "_turned_away", "_up", "_up_sent", "_whole", "answering",
-        "client", "deadline", "wake",
+        "_credited", "_done", "_down", "_fields", "_grpc", "_http_status", "_kept", "_no_room", "_queue_deadline",
+        "_request_id", "_sent_at", "_size", "_skipped", "_status", "_trace", "_trailers", "_turned_away", "_up",
+        "_up_sent", "_whole", "answering", "client", "deadline", "wake",
     )  # fmt: skip
 
     def __init__(self, client: ClientLink, down: Stream, table: Table, fields: Fields) -> None:
@@ -76,6 +76,8 @@ class Call(Attempts[Fields]):
         self._cell = None
         self._channel: Channel | None = None
         self._connecting: Channel | None = None
+        self._waits_at = None
+        self._queue_deadline = NEVER
         self._up: Stream | None = None
         self._up_sent = 0
         self._sent_at = 0.0
@@ -87,6 +89,8 @@ class Call(Attempts[Fields]):
         self._http_status = 0
         #: What the whole answer counts as; 0 until its end has come.
         self._status = 0
+        #: It is a sidecar's word that the queue of its model is full.
+        self._no_room = False
         self._answer_size = self._answer_credited = 0
         self._copy: list[bytes] | None = None
         self._skipped = ""
@@ -148,6 +152,11 @@ class Call(Attempts[Fields]):
                 self._break(504, "the deadline is over", SIDECAR, TIMEOUT)
             else:
                 self._answer_error(504, "the deadline is over", SIDECAR, TIMEOUT)
+        elif self._waits_at is not None:
+            if now >= self._queue_deadline:
+                self._waited_too_long(now)
+            else:
+                self._watch_queue(self._queue_deadline)
         elif self._up is not None and not self.answering and self._whole:
             channel = self._channel
             self._drop_up()
@@ -163,7 +172,7 @@ class Call(Attempts[Fields]):
 
     def refused(self, channel: Channel, *, timed_out: bool) -> None:
         self._connecting = None
-        channel.outstanding -= 1
+        channel.left()
         self._failed(Failure.CONNECT_TIMEOUT if timed_out else Failure.REFUSED, channel, monotonic())
 
     def request_sent(self, stream: Stream, size: int) -> None:
@@ -181,7 +190,7 @@ class Call(Attempts[Fields]):
             return  # A hint the client can do without.
         grpc_status = find(fields, b"grpc-status")
         status = counted(grpc_status, http_status) if end else http_status
-        if status in self.table.statuses and self._falls_back(fields, status, end=end):
+        if status >= 400 and self._falls_back(fields, status, end=end):
             return
         self._http_status = http_status
         self._open_reply(fields, end=end)
@@ -222,7 +231,7 @@ class Call(Attempts[Fields]):
 
     # Attempts
 
-    def _attempt(self, endpoint: Endpoint, now: float, *, fresh: bool = False) -> None:
+    def _ask(self, endpoint: Endpoint, now: float, *, fresh: bool = False) -> None:
         if not isinstance(endpoint, Channel):
             raise TypeError("a view's endpoints are channels")
         endpoint.outstanding += 1
@@ -234,8 +243,12 @@ class Call(Attempts[Fields]):
         self._connecting = endpoint
         if not endpoint.open(self, self.table.timeouts.connect):
             self._connecting = None
-            endpoint.outstanding -= 1
+            endpoint.left()
             self._failed(Failure.REFUSED, endpoint, now)
+
+    def _watch_queue(self, deadline: float) -> None:
+        self._queue_deadline = deadline
+        self.client.sweeper.watch(self, min(self._client_deadline, deadline))
 
     def _send(self, link: ModelLink, now: float) -> None:
         self._up = up = link.open(self)
@@ -300,7 +313,7 @@ class Call(Attempts[Fields]):
         if end and failure is Failure.STATUS:
             self._keep(fields)
         self._drop_up()
-        if failure in UNOPENED and channel is not None:
+        if failure.kind and channel is not None:
             channel.leave_out(now)
         self._failed(failure, None, now)
         return True
@@ -321,11 +334,12 @@ class Call(Attempts[Fields]):
             self._answer_credited = self._answer_size
             up.reset(CANCEL)
             if self._channel is not None:
-                self._channel.outstanding -= 1
+                self._channel.left()
         if self._connecting is not None:
             self._connecting.forget(self)
-            self._connecting.outstanding -= 1
-            self._connecting = None
+            channel, self._connecting = self._connecting, None
+            channel.left()
+        self._stop_waiting()
 
     # The answer
 
@@ -349,6 +363,7 @@ class Call(Attempts[Fields]):
         """The end of the answer has come, and is queued for the client."""
         grpc_status = find(fields, b"grpc-status")
         self._status = 500 if self._grpc and grpc_status is None else counted(grpc_status, self._http_status)
+        self._no_room = self._status >= 500 and find(fields, b"coalmine-reason") == Failure.QUEUE_FULL.reason
         if self._down.local_closed:
             self._finish()
 
@@ -356,6 +371,8 @@ class Call(Attempts[Fields]):
         """The whole answer is with the client's connection."""
         now = monotonic()
         status = self._status
+        if not self._no_room:
+            self._judge(status, now)
         if self._cell is not None:
             if status < 500:
                 self._cell.answered(status, now - self._started)
@@ -364,7 +381,7 @@ class Call(Attempts[Fields]):
         if status == 200:
             self._offer()
         self._drop_up()
-        self._end(outcome(status), status, now)
+        self._end(REJECTED if self._no_room else outcome(status), status, now)
         self.client.answered()
 
     def _offer(self) -> None:
@@ -381,10 +398,17 @@ class Call(Attempts[Fields]):
         elif self._skipped:
             observer.skip(series, self._skipped)
 
-    def _answer_error(self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"") -> None:
+    def _answer_error(
+        self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"", retry_after: int = 0
+    ) -> None:
         fields, body = error_fields(status, message, blame, grpc=self._grpc, reason=reason)
         if self._request_id:
             fields.append((_REQUEST_ID, self._request_id))
+        if retry_after and self._grpc:
+            # gRFC A6: what Retry-After is to HTTP.
+            fields.append((b"grpc-retry-pushback-ms", b"%d" % (retry_after * 1000)))
+        elif retry_after:
+            fields.append((b"retry-after", b"%d" % retry_after))
         self.answering = True
         self._down.send_headers(fields, end=not body)
         if body:
@@ -405,6 +429,8 @@ class Call(Attempts[Fields]):
             self._down.finish([*error_trailers(status, message), (b"coalmine-error", blame)])
         else:
             self._down.reset(INTERNAL_ERROR)
+        if result in (MODEL_ERROR, TIMEOUT):
+            self._judge(status, monotonic())
         self._end(result, status)
 
     def _end(self, result: int, code: int, now: float = 0.0) -> None:
