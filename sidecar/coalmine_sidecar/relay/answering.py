@@ -227,9 +227,18 @@ class Answering(Sending):
         self.client.exchange_ended(self, end)
 
     def _answer_error(
-        self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"", retry_after: int = 0
+        self,
+        status: int,
+        message: str,
+        who: bytes,
+        outcome: int,
+        *,
+        why: str,
+        reason: bytes = b"",
+        retry_after: int = 0,
     ) -> None:
         client = self.client
+        self._target.series.refused(who, status, why)
         extra = b"coalmine-reason: %s\r\n" % reason if reason else b""
         if self.request_id:
             extra += b"x-request-id: %b\r\n" % self.request_id
@@ -239,7 +248,19 @@ class Answering(Sending):
             self.close = True
         bodyless = self.method == b"HEAD"
         client.front.outbox.flush()
-        client.transport.write(error_answer(status, message, blame, close=self.close, bodyless=bodyless, extra=extra))
+        client.transport.write(
+            error_answer(
+                status,
+                message,
+                who,
+                close=self.close,
+                bodyless=bodyless,
+                extra=extra,
+                protocol=self.table.protocol,
+                path=self.url,
+                why=why,
+            )
+        )
         self._end(outcome, status)
         client.exchange_ended(self, monotonic())
 

@@ -77,7 +77,7 @@ class Exchange(Answering):
             self._end(REJECTED, self._reply.status)
             self.client.abort()
         else:
-            self._answer_error(refusal.status, str(refusal), SIDECAR, REJECTED)
+            self._answer_error(refusal.status, str(refusal), SIDECAR, REJECTED, why=refusal.why)
 
     def cancel(self) -> None:
         """The client is gone: so is the reason for the model to go on."""

@@ -80,7 +80,8 @@ class Table:
     """One routing file in force. Requests keep the table they began with."""
 
     __slots__ = (
-        "_draw", "below", "chain", "chooser", "idempotent", "limits", "new_trace", "own", "statuses", "targets",
+        "_draw", "below", "chain", "chooser", "idempotent", "limits", "new_trace", "own",
+        "protocol", "statuses", "targets",
         "telemetry", "timeouts", "waiting",
     )  # fmt: skip
 
@@ -106,6 +107,8 @@ class Table:
         self.limits = routing.limits if routing else Limits()
         self.timeouts = routing.timeouts if routing else Timeouts()
         self.idempotent = routing.idempotent if routing else True
+        #: How errors are said.
+        self.protocol = routing.observe.protocol if routing else "auto"
         self.new_trace = ENDINGS[routing.new_traces if routing else "sampled"]
         relays = routing is not None and chooser is not None
         self.chain = routing.fallback.chain if routing and relays else ()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ..contract import KEPT_VALUES, OUTCOMES, EpochCounts
 from ..protocols import EXTRACT_FAILURES, Value
 from .outputs import OTHER, Edges, OutputSet
+from .refusals import REFUSALS, Refused, counted_as
 
 if TYPE_CHECKING:
     from ..protocols.generation import Operation
@@ -82,7 +83,7 @@ class Series:
 
     __slots__ = (
         "duration", "extract_failures", "generations", "in_flight", "last_routed", "outputs", "overhead", "predictions",
-        "request_bytes", "requests", "response_bytes", "revision", "role", "skipped", "upstream", "values",
+        "refusals", "request_bytes", "requests", "response_bytes", "revision", "role", "skipped", "upstream", "values",
     )  # fmt: skip
 
     def __init__(self, revision: str, role: str, edges: Mapping[str, Edges]) -> None:
@@ -98,6 +99,8 @@ class Series:
         self.request_bytes = Histogram(SIZES)
         self.response_bytes = Histogram(SIZES)
         self.predictions = 0
+        #: Answers in the sidecar's own name.
+        self.refusals: dict[Refused, int] = dict.fromkeys(REFUSALS, 0)
         self.skipped = zeros(SKIPS)
         self.extract_failures = zeros((*EXTRACT_FAILURES, "internal"))
         self.outputs = OutputSet(edges)
@@ -136,6 +139,13 @@ class Series:
             self.overhead.observe(duration - upstream if duration > upstream else 0.0)
         self.request_bytes.observe(request_bytes)
         self.response_bytes.observe(response_bytes)
+
+    def refused(self, who: bytes, status: int, why: str) -> None:
+        """Count an answer in the sidecar's own name: a word of refusals.WHO, its status, a word for the reason."""
+        key = (who.decode(), status, why)
+        if key not in self.refusals:
+            key = counted_as(*key)
+        self.refusals[key] = self.refusals.get(key, 0) + 1
 
     def configure(self, edges: Mapping[str, Edges]) -> None:
         self.outputs.configure(edges)

@@ -64,11 +64,19 @@ _LabelledSeries = Sequence[tuple[_Labels, Series]]
 def _requests(series: _LabelledSeries) -> Iterator[Metric]:
     total = _counter("coalmine_requests", "Requests by their final answer.", (*_SERIES, "outcome", "code"))
     in_flight = _gauge("coalmine_requests_in_flight", "Requests that are not answered yet.", _SERIES)
+    refusals = _counter(
+        "coalmine_refusals",
+        "Answers in the sidecar's own name: who failed, and why.",
+        (*_SERIES, "who", "code", "reason"),
+    )
     for labels, s in series:
+        for (who, code, why), count in s.refusals.items():
+            refusals.add_metric((*labels, who, str(code), why), count)
         for (outcome, code), count in s.requests.items():
             total.add_metric((*labels, OUTCOMES[outcome], OTHER if code == NO_CODE else str(code)), count)
         in_flight.add_metric(labels, s.in_flight)
     yield total
+    yield refusals
     yield in_flight
     for name, text, get in _HISTOGRAMS:
         family = HistogramMetricFamily(name, text, labels=_SERIES)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
+from ...telemetry.refusals import reason_of
 from ..attempts import CANCELLED, CLIENT_CLOSED, MODEL_ERROR, REJECTED, TIMEOUT, Attempts
 from ..detour import UNOPENED, Failure
-from ..errors import SIDECAR, UPSTREAM
+from ..errors import SIDECAR, UPSTREAM, refusal_fields
 from ..sweeper import NEVER
 from ..trace import identified_fields
 from .fields import Field, Fields, find
@@ -149,9 +150,9 @@ class Call(Attempts[Fields]):
             self._drop_up()
             self._charge()
             if self.answering:
-                self._break(504, "the deadline is over", SIDECAR, TIMEOUT)
+                self._break(504, "the deadline is over", SIDECAR, TIMEOUT, why="deadline")
             else:
-                self._answer_error(504, "the deadline is over", SIDECAR, TIMEOUT)
+                self._answer_error(504, "the deadline is over", SIDECAR, TIMEOUT, why="deadline")
         elif self._waits_at is not None:
             if now >= self._queue_deadline:
                 self._waited_too_long(now)
@@ -222,7 +223,7 @@ class Call(Attempts[Fields]):
         self._drop_up()
         if self.answering:
             self._charge()
-            self._break(502, f"{self._target.name}: the model broke off its answer", UPSTREAM, MODEL_ERROR)
+            self._break(502, f"{self._target.name}: the model broke off its answer", UPSTREAM, MODEL_ERROR, why="reset")
             return
         # Turned away unread (RFC 9113, 8.7): the same pod by another connection, once.
         stale = code == REFUSED_STREAM and not self._turned_away
@@ -295,6 +296,10 @@ class Call(Attempts[Fields]):
         waits = self._whole and self._up is not None and not self.answering
         deadline = min(self._client_deadline, now + self.table.timeouts.response if waits else NEVER)
         self.client.sweeper.watch(self, deadline)
+
+    @property
+    def _kept_whole(self) -> bool:
+        return self._kept is not None
 
     def _may_be_sent_again(self, failure: Failure) -> bool:
         if self._kept is None:
@@ -399,9 +404,25 @@ class Call(Attempts[Fields]):
             observer.skip(series, self._skipped)
 
     def _answer_error(
-        self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"", retry_after: int = 0
+        self,
+        status: int,
+        message: str,
+        who: bytes,
+        outcome: int,
+        *,
+        why: str,
+        reason: bytes = b"",
+        retry_after: int = 0,
     ) -> None:
-        fields, body = error_fields(status, message, blame, grpc=self._grpc, reason=reason)
+        self._target.series.refused(who, status, why)
+        if self._grpc:
+            fields, body = error_fields(status, message, who), b""
+        else:
+            path = find(self._fields, b":path") or b""
+            fields, body = refusal_fields(self.table.protocol, path, status, message, who, why)
+            fields.insert(0, (b":status", b"%d" % status))
+        if reason:
+            fields.append((b"coalmine-reason", reason))
         if self._request_id:
             fields.append((_REQUEST_ID, self._request_id))
         if retry_after and self._grpc:
@@ -419,14 +440,15 @@ class Call(Attempts[Fields]):
         """Say no, in the middle of the request."""
         self._drop_up()
         if self.answering:
-            self._break(status, message, SIDECAR, REJECTED)
+            self._break(status, message, SIDECAR, REJECTED, why=reason_of(status))
         else:
-            self._answer_error(status, message, SIDECAR, REJECTED)
+            self._answer_error(status, message, SIDECAR, REJECTED, why=reason_of(status))
 
-    def _break(self, status: int, message: str, blame: bytes, result: int) -> None:
+    def _break(self, status: int, message: str, who: bytes, result: int, *, why: str) -> None:
         """The answer can't be finished: gRPC has trailers to say so, others see the stream reset."""
         if self._grpc and not self._down.local_closed:
-            self._down.finish([*error_trailers(status, message), (b"coalmine-error", blame)])
+            self._target.series.refused(who, status, why)
+            self._down.finish([*error_trailers(status, message), (b"coalmine-error", who)])
         else:
             self._down.reset(INTERNAL_ERROR)
         if result in (MODEL_ERROR, TIMEOUT):
