@@ -47,7 +47,7 @@ class Model(_Spec, frozen=True):
 
     name: Annotated[str, Meta(max_length=253)] = ""  # default: metadata.name
     version: VersionName = ""  # default: the revision's hash
-    protocol: Literal["auto", "v1", "v2"] = "auto"
+    protocol: Literal["auto", "v1", "v2", "openai"] = "auto"
     port: Port = 8080
     grpc_port: Port | None = None  # default: gRPC is spoken on `port`
     idempotent: bool = True
@@ -55,6 +55,7 @@ class Model(_Spec, frozen=True):
     container_concurrency: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     queue_depth: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None  # default: 10 for each request at a time
     max_request_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 32 << 20
+    new_traces: Literal["sampled", "unsampled", "none"] = "sampled"
     lineage: dict[str, Any] = {}
 
 

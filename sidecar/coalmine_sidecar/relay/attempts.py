@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Generic
 
 from ..contract import OUTCOMES
 from .detour import BREAKING, FORGIVEN, SPENDING, AnswerT, Detour, Failure
-from .errors import SIDECAR, UPSTREAM
+from .errors import BOTH, SIDECAR, UPSTREAM
 
 if TYPE_CHECKING:
     from ..telemetry import EpochCell
@@ -56,7 +56,7 @@ class Attempts(Generic[AnswerT]):
         """Ask the revision that routing chooses."""
         table = self.table
         if table.waiting:
-            self._answer_error(503, "no routing file yet: try again soon", SIDECAR, REJECTED)
+            self._answer_error(503, "no routing file yet: try again soon", SIDECAR, REJECTED, why="no_routing")
             return
         target, self._cell = table.route(self)
         if target is not self._target:
@@ -100,17 +100,22 @@ class Attempts(Generic[AnswerT]):
         detour = self._search(endpoint)
         if detour.failure is None:
             detour.failure = failure
-        step = detour.next(target, self._chosen, failure, now) if self._may_be_sent_again(failure) else None
+        hindrance = ""
+        step = detour.next(target, self._chosen, failure, now)
+        if step is not None and not self._may_be_sent_again(failure):
+            hindrance = "" if self._kept_whole else "the request was too long to be kept for another one"
+            step = None
         if step is not None and step.stays and failure in SPENDING and not target.budget.withdraw(now):
             # The fallback has a load of its own, and each request comes to it once: that is no retry.
             telemetry.retry_overflow(target.name)
+            hindrance = "the retry budget is spent"
             step = detour.leave(target, self._chosen, failure, now)
         if target.breaker is not None and failure in BREAKING and not (step is not None and step.stays):
             # The revision as a whole: what one pod fails and another one answers is an answer.
             target.breaker.failed(now)
         if step is None:
             self._charge()
-            self._give_up(failure, detour)
+            self._give_up(failure, detour, hindrance)
             return
         if not step.stays:
             detour.give_up(target)
@@ -201,18 +206,29 @@ class Attempts(Generic[AnswerT]):
             self._detour.tried(endpoint)
         return self._detour
 
-    def _give_up(self, failure: Failure, detour: Detour[AnswerT]) -> None:
+    def _give_up(self, failure: Failure, detour: Detour[AnswerT], hindrance: str) -> None:
+        """`hindrance`: why the sidecar asked nobody else although there was somebody; empty if there was not."""
         if detour.kept is None:
             self._move_to(self._chosen)
             if failure is Failure.QUEUE_FULL:
                 message = f"{self._chosen.name}: {failure.message}"
                 self._answer_error(
-                    failure.status, message, SIDECAR, REJECTED, reason=failure.reason, retry_after=RETRY_AFTER
+                    failure.status,
+                    message,
+                    SIDECAR,
+                    REJECTED,
+                    why=failure.fallback,
+                    reason=failure.reason,
+                    retry_after=RETRY_AFTER,
                 )
                 return
             outcome = TIMEOUT if failure.status == 504 else MODEL_ERROR
-            message = f"{self._chosen.name}: {failure.message}"
-            self._answer_error(failure.status, message, UPSTREAM, outcome, reason=failure.reason)
+            message, who = f"{self._chosen.name}: {failure.message}", UPSTREAM
+            if hindrance:
+                message, who = f"{message}; {hindrance}", BOTH
+            elif failure is Failure.BREAKER:
+                who = BOTH
+            self._answer_error(failure.status, message, who, outcome, why=failure.fallback, reason=failure.reason)
             return
         # The model's own words say more than ours would.
         answer, target = detour.kept
@@ -225,6 +241,11 @@ class Attempts(Generic[AnswerT]):
         self._target = target
 
     # What a subclass has to say
+
+    @property
+    def _kept_whole(self) -> bool:
+        """All that has come of the request is still here."""
+        raise NotImplementedError
 
     def _may_be_sent_again(self, failure: Failure) -> bool:
         raise NotImplementedError
@@ -242,7 +263,19 @@ class Attempts(Generic[AnswerT]):
         raise NotImplementedError
 
     def _answer_error(
-        self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"", retry_after: int = 0
+        self,
+        status: int,
+        message: str,
+        who: bytes,
+        outcome: int,
+        *,
+        why: str,
+        reason: bytes = b"",
+        retry_after: int = 0,
     ) -> None:
-        """Answer in the sidecar's own name. `reason`: for the sidecar that handed the request on; `retry_after`: s."""
+        """Answer in the sidecar's own name.
+
+        `who` failed, and `why` (a word of telemetry.refusals); `reason`: for the sidecar that handed the request on;
+        `retry_after`: seconds.
+        """
         raise NotImplementedError

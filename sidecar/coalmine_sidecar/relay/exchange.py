@@ -38,6 +38,7 @@ class Exchange(Answering):
         self.upgrade = False
         self.close = False
         self.refusal = None
+        self.request_id = self.trace = b""
         self.queued = False
         self.ended = False
         self.body = []
@@ -76,7 +77,7 @@ class Exchange(Answering):
             self._end(REJECTED, self._reply.status)
             self.client.abort()
         else:
-            self._answer_error(refusal.status, str(refusal), SIDECAR, REJECTED)
+            self._answer_error(refusal.status, str(refusal), SIDECAR, REJECTED, why=refusal.why)
 
     def cancel(self) -> None:
         """The client is gone: so is the reason for the model to go on."""

@@ -203,6 +203,10 @@ class Sending(Attempts[Answer]):
             connection.transport.write(b"".join(head))
             self.pump()
 
+    @property
+    def _kept_whole(self) -> bool:
+        return not self._sent
+
     def _may_be_sent_again(self, failure: Failure) -> bool:
         if self._sent:
             return False

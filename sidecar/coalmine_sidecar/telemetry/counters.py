@@ -6,11 +6,17 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Final
+from time import time
+from typing import TYPE_CHECKING, Final
 
 from ..contract import KEPT_VALUES, OUTCOMES, EpochCounts
 from ..protocols import EXTRACT_FAILURES, Value
 from .outputs import OTHER, Edges, OutputSet
+from .refusals import REFUSALS, Refused, counted_as
+
+if TYPE_CHECKING:
+    from ..protocols.generation import Operation
+    from .generations import GenerationCounters
 
 #: Upper bounds (`le`), seconds.
 LATENCY: Final = (
@@ -44,26 +50,40 @@ def bump(counts: dict[str, int], reason: str) -> None:
 
 
 class Histogram:
-    """A classic histogram: `counts[i]` of values in (bounds[i-1], bounds[i]], the last one above all bounds."""
+    """A classic histogram: `counts[i]` of values in (bounds[i-1], bounds[i]], the last one above all bounds.
 
-    __slots__ = ("bounds", "counts", "total")
+    `exemplars`: of each bucket the newest value whose trace can be looked up, that trace's id, and its Unix seconds;
+    empty where none came.
+    """
+
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.exemplars: list[tuple[float, bytes, float] | None] = []
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def observe_traced(self, value: float, trace: bytes, at: float) -> None:
+        """`trace`: 32 hexadecimal digits; `at`: Unix seconds."""
+        bucket = bisect_left(self.bounds, value)
+        self.counts[bucket] += 1
+        self.total += value
+        if not self.exemplars:
+            self.exemplars = [None] * len(self.counts)
+        self.exemplars[bucket] = (value, trace, at)
 
 
 class Series:
     """Counters of one revision in one role. The relay writes `in_flight` and `last_routed` (Unix seconds) itself."""
 
     __slots__ = (
-        "duration", "extract_failures", "in_flight", "last_routed", "outputs", "overhead", "predictions",
-        "request_bytes", "requests", "response_bytes", "revision", "role", "skipped", "upstream", "values",
+        "duration", "extract_failures", "generations", "in_flight", "last_routed", "outputs", "overhead", "predictions",
+        "refusals", "request_bytes", "requests", "response_bytes", "revision", "role", "skipped", "upstream", "values",
     )  # fmt: skip
 
     def __init__(self, revision: str, role: str, edges: Mapping[str, Edges]) -> None:
@@ -79,18 +99,30 @@ class Series:
         self.request_bytes = Histogram(SIZES)
         self.response_bytes = Histogram(SIZES)
         self.predictions = 0
+        #: Answers in the sidecar's own name.
+        self.refusals: dict[Refused, int] = dict.fromkeys(REFUSALS, 0)
         self.skipped = zeros(SKIPS)
         self.extract_failures = zeros((*EXTRACT_FAILURES, "internal"))
         self.outputs = OutputSet(edges)
         self.values: dict[str, deque[float]] = {}
+        #: Of language models, by operation; empty for all others.
+        self.generations: dict[Operation, GenerationCounters] = {}
 
     def done(
-        self, outcome: int, code: int, duration: float, upstream: float, request_bytes: int, response_bytes: int
+        self,
+        outcome: int,
+        code: int,
+        duration: float,
+        upstream: float,
+        request_bytes: int,
+        response_bytes: int,
+        trace: bytes = b"",
     ) -> None:
         """Count a client's final answer.
 
         `outcome` indexes contract.OUTCOMES; `code` is its status, 0 if there was none. Seconds; `upstream` 0 means
-        that no upstream took part, and then there is no overhead to speak of either.
+        that no upstream took part, and then there is no overhead to speak of either. `trace`: the id of the trace in
+        which it can be looked up, empty if there is none.
         """
         key = (outcome, code)
         try:
@@ -98,12 +130,22 @@ class Series:
         except KeyError:
             key = (outcome, code if code in CODES else NO_CODE)
             self.requests[key] = self.requests.get(key, 0) + 1
-        self.duration.observe(duration)
+        if trace:
+            self.duration.observe_traced(duration, trace, time())
+        else:
+            self.duration.observe(duration)
         if upstream > 0.0:
             self.upstream.observe(upstream)
             self.overhead.observe(duration - upstream if duration > upstream else 0.0)
         self.request_bytes.observe(request_bytes)
         self.response_bytes.observe(response_bytes)
+
+    def refused(self, who: bytes, status: int, why: str) -> None:
+        """Count an answer in the sidecar's own name: a word of refusals.WHO, its status, a word for the reason."""
+        key = (who.decode(), status, why)
+        if key not in self.refusals:
+            key = counted_as(*key)
+        self.refusals[key] = self.refusals.get(key, 0) + 1
 
     def configure(self, edges: Mapping[str, Edges]) -> None:
         self.outputs.configure(edges)

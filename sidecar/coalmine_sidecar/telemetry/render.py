@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
-from itertools import accumulate
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -17,6 +16,8 @@ from prometheus_client.registry import Collector
 
 from ..contract import OUTCOMES, REASONS
 from .counters import NO_CODE, Histogram, Series
+from .generations import generation_metrics
+from .histograms import add_histogram
 from .outputs import OTHER, OutputCounter, bin_names
 from .store import RevisionCounters, Telemetry
 
@@ -50,6 +51,7 @@ class TelemetryCollector(Collector):
         ingress = [(labels, r.series["ingress"]) for labels, r in revisions if "ingress" in r.series]
         yield from _requests(series)
         yield from _observations(ingress)
+        yield from generation_metrics(_REVISION, [(labels, s.generations) for labels, s in ingress])
         yield from _routing(telemetry, model, revisions)
         yield from _queue(telemetry, model)
         yield from _process(telemetry, model)
@@ -62,16 +64,24 @@ _LabelledSeries = Sequence[tuple[_Labels, Series]]
 def _requests(series: _LabelledSeries) -> Iterator[Metric]:
     total = _counter("coalmine_requests", "Requests by their final answer.", (*_SERIES, "outcome", "code"))
     in_flight = _gauge("coalmine_requests_in_flight", "Requests that are not answered yet.", _SERIES)
+    refusals = _counter(
+        "coalmine_refusals",
+        "Answers in the sidecar's own name: who failed, and why.",
+        (*_SERIES, "who", "code", "reason"),
+    )
     for labels, s in series:
+        for (who, code, why), count in s.refusals.items():
+            refusals.add_metric((*labels, who, str(code), why), count)
         for (outcome, code), count in s.requests.items():
             total.add_metric((*labels, OUTCOMES[outcome], OTHER if code == NO_CODE else str(code)), count)
         in_flight.add_metric(labels, s.in_flight)
     yield total
+    yield refusals
     yield in_flight
     for name, text, get in _HISTOGRAMS:
         family = HistogramMetricFamily(name, text, labels=_SERIES)
         for labels, s in series:
-            _add_histogram(family, labels, get(s))
+            add_histogram(family, labels, get(s))
         yield family
 
 
@@ -165,7 +175,7 @@ def _queue(telemetry: Telemetry, model: str) -> Iterator[Metric]:
     depth.add_metric(labels, queue.depth)
     yield depth
     wait = HistogramMetricFamily("coalmine_queue_wait_seconds", "For how long requests waited.", labels=_REVISION)
-    _add_histogram(wait, labels, queue.wait)
+    add_histogram(wait, labels, queue.wait)
     yield wait
     away = _counter(
         "coalmine_queue_turned_away", "Requests that the queue had no room or no time for.", (*_REVISION, "reason")
@@ -208,11 +218,6 @@ def _gauge(name: str, text: str, labels: Iterable[str]) -> GaugeMetricFamily:
 
 def _one(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value)
-
-
-def _add_histogram(family: HistogramMetricFamily, labels: _Labels, histogram: Histogram) -> None:
-    bounds = (*(repr(bound) for bound in histogram.bounds), "+Inf")
-    family.add_metric(labels, list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.total)
 
 
 def _add_reasons(family: CounterMetricFamily, labels: _Labels, counts: dict[str, int]) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
+from ...telemetry.refusals import reason_of
 from ..attempts import CANCELLED, CLIENT_CLOSED, MODEL_ERROR, REJECTED, TIMEOUT, Attempts
 from ..detour import UNOPENED, Failure
-from ..errors import SIDECAR, UPSTREAM
+from ..errors import SIDECAR, UPSTREAM, refusal_fields
 from ..sweeper import NEVER
+from ..trace import identified_fields
 from .fields import Field, Fields, find
 from .frames import CANCEL, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM
 from .model import Channel, ModelLink
@@ -39,6 +41,7 @@ MAX_KEPT: Final = 8 << 20
 _DROPPED: Final = frozenset({b"coalmine-reason", b"coalmine-revision", b"proxy-authenticate", b"proxy-authorization"})
 _INFER: Final = b"/inference.GRPCInferenceService/ModelInfer"
 _REVISION: Final = b"coalmine-revision"
+_REQUEST_ID: Final = b"x-request-id"
 
 
 class Call(Attempts[Fields]):
@@ -47,8 +50,8 @@ class Call(Attempts[Fields]):
     __slots__ = (
         "_answer_credited", "_answer_size", "_bound", "_channel", "_client_deadline", "_connecting", "_copy",
         "_credited", "_done", "_down", "_fields", "_grpc", "_http_status", "_kept", "_no_room", "_queue_deadline",
-        "_sent_at", "_size", "_skipped", "_status", "_trailers", "_turned_away", "_up", "_up_sent", "_whole",
-        "answering", "client", "deadline", "wake",
+        "_request_id", "_sent_at", "_size", "_skipped", "_status", "_trace", "_trailers", "_turned_away", "_up",
+        "_up_sent", "_whole", "answering", "client", "deadline", "wake",
     )  # fmt: skip
 
     def __init__(self, client: ClientLink, down: Stream, table: Table, fields: Fields) -> None:
@@ -58,6 +61,9 @@ class Call(Attempts[Fields]):
         self._down = down
         self._fields = fields
         self._grpc = is_grpc(fields)
+        self._request_id = self._trace = b""
+        if client.front.ids is not None:
+            self._fields, self._request_id, self._trace = identified_fields(fields, client.front.ids, table.new_trace)
         self._started = now = monotonic()
         seconds = timeout_of(find(fields, b"grpc-timeout"))
         self._client_deadline = NEVER if seconds is None else now + seconds
@@ -144,9 +150,9 @@ class Call(Attempts[Fields]):
             self._drop_up()
             self._charge()
             if self.answering:
-                self._break(504, "the deadline is over", SIDECAR, TIMEOUT)
+                self._break(504, "the deadline is over", SIDECAR, TIMEOUT, why="deadline")
             else:
-                self._answer_error(504, "the deadline is over", SIDECAR, TIMEOUT)
+                self._answer_error(504, "the deadline is over", SIDECAR, TIMEOUT, why="deadline")
         elif self._waits_at is not None:
             if now >= self._queue_deadline:
                 self._waited_too_long(now)
@@ -217,7 +223,7 @@ class Call(Attempts[Fields]):
         self._drop_up()
         if self.answering:
             self._charge()
-            self._break(502, f"{self._target.name}: the model broke off its answer", UPSTREAM, MODEL_ERROR)
+            self._break(502, f"{self._target.name}: the model broke off its answer", UPSTREAM, MODEL_ERROR, why="reset")
             return
         # Turned away unread (RFC 9113, 8.7): the same pod by another connection, once.
         stale = code == REFUSED_STREAM and not self._turned_away
@@ -291,6 +297,10 @@ class Call(Attempts[Fields]):
         deadline = min(self._client_deadline, now + self.table.timeouts.response if waits else NEVER)
         self.client.sweeper.watch(self, deadline)
 
+    @property
+    def _kept_whole(self) -> bool:
+        return self._kept is not None
+
     def _may_be_sent_again(self, failure: Failure) -> bool:
         if self._kept is None:
             return False
@@ -346,6 +356,8 @@ class Call(Attempts[Fields]):
         out: list[Field] = [field for field in fields if field[0] not in _DROPPED]
         if front.announces:
             out.append((_REVISION, target.name.encode()))
+            if find(fields, _REQUEST_ID) is None:
+                out.append((_REQUEST_ID, self._request_id))
         self._count_fallback()
         if front.observer is not None and self._grpc and not end and find(self._fields, b":path") == _INFER:
             self._copy = []
@@ -392,9 +404,27 @@ class Call(Attempts[Fields]):
             observer.skip(series, self._skipped)
 
     def _answer_error(
-        self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"", retry_after: int = 0
+        self,
+        status: int,
+        message: str,
+        who: bytes,
+        outcome: int,
+        *,
+        why: str,
+        reason: bytes = b"",
+        retry_after: int = 0,
     ) -> None:
-        fields, body = error_fields(status, message, blame, grpc=self._grpc, reason=reason)
+        self._target.series.refused(who, status, why)
+        if self._grpc:
+            fields, body = error_fields(status, message, who), b""
+        else:
+            path = find(self._fields, b":path") or b""
+            fields, body = refusal_fields(self.table.protocol, path, status, message, who, why)
+            fields.insert(0, (b":status", b"%d" % status))
+        if reason:
+            fields.append((b"coalmine-reason", reason))
+        if self._request_id:
+            fields.append((_REQUEST_ID, self._request_id))
         if retry_after and self._grpc:
             # gRFC A6: what Retry-After is to HTTP.
             fields.append((b"grpc-retry-pushback-ms", b"%d" % (retry_after * 1000)))
@@ -410,14 +440,15 @@ class Call(Attempts[Fields]):
         """Say no, in the middle of the request."""
         self._drop_up()
         if self.answering:
-            self._break(status, message, SIDECAR, REJECTED)
+            self._break(status, message, SIDECAR, REJECTED, why=reason_of(status))
         else:
-            self._answer_error(status, message, SIDECAR, REJECTED)
+            self._answer_error(status, message, SIDECAR, REJECTED, why=reason_of(status))
 
-    def _break(self, status: int, message: str, blame: bytes, result: int) -> None:
+    def _break(self, status: int, message: str, who: bytes, result: int, *, why: str) -> None:
         """The answer can't be finished: gRPC has trailers to say so, others see the stream reset."""
         if self._grpc and not self._down.local_closed:
-            self._down.finish([*error_trailers(status, message), (b"coalmine-error", blame)])
+            self._target.series.refused(who, status, why)
+            self._down.finish([*error_trailers(status, message), (b"coalmine-error", who)])
         else:
             self._down.reset(INTERNAL_ERROR)
         if result in (MODEL_ERROR, TIMEOUT):
@@ -438,5 +469,5 @@ class Call(Attempts[Fields]):
         self.client.sweeper.forget(self)
         upstream = now - self._sent_at if self._sent_at else 0.0
         series = self._target.series
-        series.done(result, code, now - self._started, upstream, self._size, self._answer_size)
+        series.done(result, code, now - self._started, upstream, self._size, self._answer_size, self._trace)
         series.in_flight -= 1
