@@ -12,11 +12,11 @@ from time import monotonic
 from typing import Final
 
 import psutil
-from aiohttp import web
 
 from .admin import make_app
 from .contract import RoutingError
 from .drain import Drain
+from .lean import web
 from .observe.observer import Observer
 from .observe.resources import ResourceReader
 from .relay.front import Front

@@ -20,6 +20,8 @@ from .counters import NO_CODE, Histogram, Series
 from .outputs import OTHER, OutputCounter, bin_names
 from .store import RevisionCounters, Telemetry
 
+#: Read once: it is a file.
+_VERSION: Final = version("coalmine")
 _REVISION: Final = ("model", "version", "track")
 _SERIES: Final = (*_REVISION, "role")
 
@@ -147,7 +149,7 @@ def _routing(
 def _process(telemetry: Telemetry, model: str) -> Iterator[Metric]:
     yield _one("coalmine_draining", "1 while the sidecar is on its way out.", int(telemetry.draining))
     build = _gauge("coalmine_build_info", "The sidecar's version.", ("version", "python_version"))
-    build.add_metric((version("coalmine"), platform.python_version()), 1)
+    build.add_metric((_VERSION, platform.python_version()), 1)
     yield build
     resources = telemetry.resources
     if resources is None:
