@@ -87,6 +87,20 @@ class Fallback(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown
     status_codes: Annotated[tuple[int, ...], Meta(max_length=16)] = (502, 503, 504)
 
 
+class CircuitBreaker(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """When a revision's share goes to the fallback without its being asked. Seconds and per cents.
+
+    `consecutive_failures` 0: however many; `success_rate` 0: however few.
+    """
+
+    consecutive_failures: Annotated[int, Meta(ge=0)] = 5
+    success_rate: Percent = 0
+    min_requests: Annotated[int, Meta(ge=1)] = 20
+    window: PositiveFloat = 30.0
+    min_backoff: PositiveFloat = 1.0
+    max_backoff: PositiveFloat = 60.0
+
+
 class Timeouts(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Seconds. `response` bounds the wait for an answer's head, `idle` any silence inside a body or a tunnel."""
 
@@ -135,6 +149,7 @@ class Routing(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
     match: Annotated[tuple[Match, ...], Meta(max_length=16)] = ()
     affinity: Affinity | None = None
     fallback: Fallback = Fallback()
+    circuit_breaker: CircuitBreaker | None = None
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     observe: Observe = Observe()

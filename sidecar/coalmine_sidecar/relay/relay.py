@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from ..contract import RevisionRoute, Routing, RoutingError
 from ..routing import Chooser
 from ..telemetry import Telemetry
+from .breaker import Breaker
 from .endpoints import Book, Endpoint
 from .front import MAX_CONNECTIONS, AnswerObserver, Front
 from .h2.model import Channel
@@ -55,6 +56,7 @@ class Relay:
         self.own_addresses: frozenset[tuple[str, int]] = frozenset()
         #: The lists that tables hold, with the addresses in the file they are made of.
         self._pods: dict[str, tuple[list[Endpoint], tuple[tuple[str, int], ...]]] = {}
+        self._breakers: dict[str, Breaker] = {}
         #: Revisions of which a pod was known once.
         self._met: set[str] = set()
         self.routing: Routing | None = None
@@ -85,6 +87,7 @@ class Relay:
         self._met &= addresses.keys()
         self._resolve()
         self._chooser = Chooser(routing, self._rng, self._chooser)
+        self._set_breakers(routing)
         targets = {route.name: self._target(route) for route in routing.revisions}
         self.ingress.table = Table(
             self.telemetry,
@@ -125,7 +128,18 @@ class Relay:
             model=self._model if route.name == self.revision else None,
             endpoints=self._pods[route.name][0],
             met=self._met,
+            breaker=self._breakers.get(route.name),
         )
+
+    def _set_breakers(self, routing: Routing) -> None:
+        """One for each revision; it goes on as it is while its settings are the same."""
+        settings = routing.circuit_breaker
+        kept, self._breakers = self._breakers, {}
+        if settings is not None:
+            for route in routing.revisions:
+                breaker = kept.get(route.name)
+                self._breakers[route.name] = breaker if breaker and breaker.settings == settings else Breaker(settings)
+        self.telemetry.watch_breakers(self._breakers)
 
     def _resolve(self) -> None:
         """Fill the lists of endpoints from what the names stand for now; the tables in force see it at once."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from ..contract import REASONS, Limits, Routing, Timeouts
 from ..routing import AFFINITY, WEIGHT, Chooser
 from ..telemetry import EpochCell, Series, Telemetry
+from .breaker import Breaker
 from .endpoints import Below, Endpoint, pick
 
 LOCAL = REASONS.index("local")
@@ -24,7 +25,7 @@ class Asked(Protocol):
 class Target:
     """A revision as requests see it. `model` is set for the pod's own revision: over loopback, before any other."""
 
-    __slots__ = ("cell", "endpoints", "line", "met", "model", "name", "series")
+    __slots__ = ("breaker", "cell", "endpoints", "line", "met", "model", "name", "series")
 
     def __init__(
         self,
@@ -35,10 +36,12 @@ class Target:
         model: Endpoint | None,
         endpoints: Sequence[Endpoint],
         met: Container[str] | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         """`met`: names of the revisions of which a pod was known here once; the caller keeps it up to date."""
         self.name = name
         self.met = met
+        self.breaker = breaker
         self.series = series
         self.cell = cell
         self.model = model

@@ -117,7 +117,13 @@ def _routing(
     errors = _counter(
         "coalmine_upstream_connection_errors", "Connections to a revision that broke.", (*_REVISION, "kind")
     )
+    state = _gauge("coalmine_breaker_state", "1 for the state that a revision's breaker is in.", (*_REVISION, "state"))
+    opened = _counter("coalmine_breaker_opened", "How often a revision's breaker opened.", _REVISION)
     for labels, r in revisions:
+        if r.breaker is not None:
+            for name in ("closed", "half_open", "open"):
+                state.add_metric((*labels, name), int(r.breaker.state == name))
+            opened.add_metric(labels, r.breaker.opened)
         _add_reasons(decisions, labels, dict(zip(REASONS, r.decisions, strict=True)))
         weight.add_metric(labels, r.weight)
         _add_reasons(retries, labels, r.retries)
@@ -137,6 +143,8 @@ def _routing(
             weight,
             retries,
             errors,
+            state,
+            opened,
             fallbacks,
             _one("coalmine_routing_generation", "Generation of the routing file in force.", generation),
             CounterMetricFamily(

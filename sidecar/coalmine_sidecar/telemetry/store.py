@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Final, Literal, Protocol
 
 from ..contract import KEPT_EPOCHS, REASONS, Resources, Routing, Track
 from .counters import EpochCell, Series, bump, zeros
@@ -15,15 +16,22 @@ Role = Literal["ingress", "local"]
 KEPT_RETIRED: Final = 4
 MAX_REVISIONS: Final = 16
 
-FALLBACKS: Final = ("refused", "reset", "timeout", "status", "no_endpoint")
+FALLBACKS: Final = ("refused", "reset", "timeout", "status", "no_endpoint", "breaker")
 RETRIES: Final = ("refused", "stale", "reset", "timeout")
 CONNECTION_ERRORS: Final = ("connect", "stale", "reset", "timeout")
+
+
+class BreakerSeen(Protocol):
+    """What is told of a circuit breaker: its state, and how often it opened."""
+
+    state: Literal["closed", "half_open", "open"]
+    opened: int
 
 
 class RevisionCounters:
     """What is counted of one revision. `version` is unique among the revisions kept: it is their label."""
 
-    __slots__ = ("connection_errors", "decisions", "name", "retries", "series", "track", "version", "weight")
+    __slots__ = ("breaker", "connection_errors", "decisions", "name", "retries", "series", "track", "version", "weight")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -34,6 +42,7 @@ class RevisionCounters:
         self.retries = zeros(RETRIES)
         self.connection_errors = zeros(CONNECTION_ERRORS)
         self.series: dict[str, Series] = {}
+        self.breaker: BreakerSeen | None = None
 
 
 class Telemetry:
@@ -117,6 +126,11 @@ class Telemetry:
         counters = self.revisions.get(revision)
         if counters is not None:
             bump(counters.connection_errors, kind)
+
+    def watch_breakers(self, breakers: Mapping[str, BreakerSeen]) -> None:
+        """The breakers in force, by revision."""
+        for name, counters in self.revisions.items():
+            counters.breaker = breakers.get(name)
 
     def reload_failed(self, message: str) -> None:
         """Count a routing file that could not be used; the last good one stays in force."""

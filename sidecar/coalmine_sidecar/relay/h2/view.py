@@ -57,5 +57,11 @@ def channel_of(endpoint: Endpoint) -> Endpoint:
 def _seen(target: Target) -> Target:
     model = None if target.model is None else channel_of(target.model)
     return Target(
-        target.name, target.series, target.cell, model=model, endpoints=_Channels(target.endpoints), met=target.met
+        target.name,
+        target.series,
+        target.cell,
+        model=model,
+        endpoints=_Channels(target.endpoints),
+        met=target.met,
+        breaker=target.breaker,
     )
