@@ -41,6 +41,9 @@ KEPT_EPOCHS = 4
 #: The newest raw values a sidecar keeps of each output of a revision, from which the operator cuts bins.
 KEPT_VALUES = 1000
 
+#: What a request that belongs to no trace gets: a new one, marked as kept or as not kept by who began it, or none.
+NewTraces = Literal["sampled", "unsampled", "none"]
+
 Percent = Annotated[int, Meta(ge=0, le=100)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 
@@ -126,7 +129,7 @@ class Observe(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
     `outputs`: frozen bin edges (ascending) by output name; outputs not named use `DEFAULT_EDGES`.
     """
 
-    protocol: Literal["auto", "v1", "v2"] = "auto"
+    protocol: Literal["auto", "v1", "v2", "openai"] = "auto"
     thresholds: Annotated[tuple[PositiveFloat, ...], Meta(max_length=MAX_THRESHOLDS)] = ()
     outputs: dict[str, Annotated[tuple[float, ...], Meta(min_length=1, max_length=MAX_EDGES)]] = {}
 
@@ -145,6 +148,7 @@ class Routing(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
     generation: Annotated[int, Meta(ge=0)]
     epoch: Annotated[str, Meta(max_length=128)] = ""
     idempotent: bool = True
+    new_traces: NewTraces = "sampled"
     revisions: Annotated[tuple[RevisionRoute, ...], Meta(max_length=16)]
     match: Annotated[tuple[Match, ...], Meta(max_length=16)] = ()
     affinity: Affinity | None = None

@@ -71,8 +71,9 @@ BROKEN: list[tuple[str, Any, str | list[str]]] = [
     ("spec.model.idempotent", 1, "spec.model.idempotent: 1 is neither true nor false"),
     ("spec.model.version", 1.1, "spec.model.version: 1.1 is no text: put it in quotes"),
     ("spec.model.version", "v 1", f'spec.model.version: "v 1" is not allowed: {VERSION_RULE}'),
-    ("spec.model.protocol", "v3", 'spec.model.protocol: "v3" is not allowed: write auto, v1 or v2'),
-    ("spec.model.protocol", 2, "spec.model.protocol: 2 is not allowed: write auto, v1 or v2"),
+    ("spec.model.protocol", "v3", 'spec.model.protocol: "v3" is not allowed: write auto, openai, v1 or v2'),
+    ("spec.model.protocol", 2, "spec.model.protocol: 2 is not allowed: write auto, openai, v1 or v2"),
+    ("spec.model.newTraces", True, "spec.model.newTraces: true is not allowed: write none, sampled or unsampled"),
     (
         "spec.analysis.onInconclusive",
         "wait",

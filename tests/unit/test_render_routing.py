@@ -82,6 +82,13 @@ def test_limits_and_timeouts() -> None:
     assert not routing.idempotent
 
 
+def test_protocol_and_traces() -> None:
+    assert rendered().new_traces == "sampled"
+    model = replace(FRAUD.spec.model, protocol="openai", new_traces="none")
+    routing = rendered(replace(FRAUD, spec=replace(FRAUD.spec, model=model)))
+    assert (routing.observe.protocol, routing.new_traces) == ("openai", "none")
+
+
 def test_no_match_without_a_canary_to_go_to() -> None:
     assert rendered(plan=replace(PLAN, match="")).match == ()
     assert rendered(plan=replace(PLAN, match="gone")).match == ()

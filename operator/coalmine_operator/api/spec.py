@@ -47,12 +47,13 @@ class Model(_Spec, frozen=True):
 
     name: Annotated[str, Meta(max_length=253)] = ""  # default: metadata.name
     version: VersionName = ""  # default: the revision's hash
-    protocol: Literal["auto", "v1", "v2"] = "auto"
+    protocol: Literal["auto", "v1", "v2", "openai"] = "auto"
     port: Port = 8080
     grpc_port: Port | None = None  # default: gRPC is spoken on `port`
     idempotent: bool = True
     timeout: Duration = Duration(60)
     max_request_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 32 << 20
+    new_traces: Literal["sampled", "unsampled", "none"] = "sampled"
     lineage: dict[str, Any] = {}
 
 

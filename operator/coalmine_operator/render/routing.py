@@ -57,6 +57,7 @@ def render_routing(
             )
             for route in routes
         ),
+        new_traces=model.new_traces,
         match=_match(spec, plan.match if plan.match in names else ""),
         affinity=_affinity(spec, plan.routes),
         fallback=(

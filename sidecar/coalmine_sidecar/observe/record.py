@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..protocols import Answer
 from ..telemetry import EpochCell, Series
 from ..telemetry.counters import bump
+from ..telemetry.generations import counters_of
 
 
 def record(series: Series, cell: EpochCell | None, answer: Answer, draw: float) -> None:
@@ -26,5 +27,7 @@ def record(series: Series, cell: EpochCell | None, answer: Answer, draw: float) 
         series.keep_value(counter.name, chosen)
         if cell is not None and (counted := cell.outputs.get(counter.name)) is not None:
             counted.add(chosen)
+    if answer.generation is not None:
+        counters_of(series, answer.generation.operation).add(answer.generation)
     for reason in failures:
         bump(series.extract_failures, reason)

@@ -28,12 +28,16 @@ KEPT_WAIT: Final = 0.5
 class Answering(Sending):
     """The second part of an exchange."""
 
-    __slots__ = ("close", "refusal")
+    __slots__ = ("close", "refusal", "request_id", "trace")
 
     #: This answer is the connection's last.
     close: bool
     #: Why the request is not relayed.
     refusal: Refusal | None
+    #: What the request is known by, and the trace it can be looked up in (as `trace.identified` has them). Only where
+    #: requests come in: a sidecar that one is handed on to leaves both alone.
+    request_id: bytes
+    trace: bytes
 
     # What upstream connections call
 
@@ -85,7 +89,7 @@ class Answering(Sending):
         client.transport.writelines((
             first_line(answer),
             *lines,
-            self._target.line if front.announces else b"",
+            self._own_lines(answer),
             b"connection: upgrade\r\nupgrade: %s\r\n\r\n" % offered,
             rest,
         ))  # fmt: skip
@@ -153,6 +157,15 @@ class Answering(Sending):
         self.client.transport.write(b"".join(out))
         self._finish(answer, reply, monotonic())
 
+    def _own_lines(self, answer: Answer) -> bytes:
+        """What an answer's head gets from us. A model that names the request itself is not contradicted."""
+        if not self.client.front.announces:
+            return b""
+        line = self._target.line
+        if not self.request_id or (answer.special is not None and answer.special.identified):
+            return line
+        return b"%bx-request-id: %b\r\n" % (line, self.request_id)
+
     def _open_reply(self, answer: Answer, out: list[bytes]) -> Reply:
         front = self.client.front
         target = self._target
@@ -162,7 +175,7 @@ class Answering(Sending):
             answer,
             self.method,
             out,
-            line=target.line if front.announces else b"",
+            line=self._own_lines(answer),
             http10=self.http10,
             close=self.close or not self.whole or front.draining,
         )
@@ -200,6 +213,8 @@ class Answering(Sending):
     def _answer_error(self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"") -> None:
         client = self.client
         extra = b"coalmine-reason: %s\r\n" % reason if reason else b""
+        if self.request_id:
+            extra += b"x-request-id: %b\r\n" % self.request_id
         if not self.whole or self.http10 or self.upgrade or client.front.draining:
             self.close = True
         bodyless = self.method == b"HEAD"
@@ -240,6 +255,6 @@ class Answering(Sending):
         upstream = (came or now) - self._sent_at if self._sent_at else 0.0
         size = self._reply.size if self._reply is not None else 0
         series = self._target.series
-        series.done(outcome, code, now - self._started, upstream, self.size, size)
+        series.done(outcome, code, now - self._started, upstream, self.size, size, self.trace)
         series.in_flight -= 1
         self.ended = True

@@ -38,6 +38,7 @@ class Exchange(Answering):
         self.upgrade = False
         self.close = False
         self.refusal = None
+        self.request_id = self.trace = b""
         self.queued = False
         self.ended = False
         self.body = []

@@ -36,6 +36,10 @@ JSON_LENGTH: Final = 9  # Inference-Header-Content-Length
 REASON: Final = 10  # coalmine-reason
 TE: Final = 11
 HOP: Final = 12  # Meant for the next hop only, or a name only the relay writes.
+# What a request is known by.
+TRACEPARENT: Final = 13
+TRACESTATE: Final = 14
+REQUEST_ID: Final = 15
 
 _KINDS: Final = {
     b"content-length": LENGTH,
@@ -55,6 +59,9 @@ _KINDS: Final = {
     b"proxy-authorization": HOP,
     b"proxy-connection": HOP,
     b"te": TE,
+    b"traceparent": TRACEPARENT,
+    b"tracestate": TRACESTATE,
+    b"x-request-id": REQUEST_ID,
 }
 #: A Connection header may not name these: they are not the last hop's to take away.
 _NEVER_NAMED: Final = frozenset({b"host", b"content-length", b"content-type", b"close", b"keep-alive"})
@@ -97,6 +104,7 @@ class Special:
         "chunked",
         "coded",
         "expect",
+        "identified",
         "json_length",
         "reason",
         "takes_trailers",
@@ -114,6 +122,8 @@ class Special:
         self.json_length: int | None = None
         self.reason = b""
         self.takes_trailers = False
+        #: An answer has a request id of its own.
+        self.identified = False
         #: Header lines that came after a chunked body, of those that may be passed on.
         self.trailers: list[bytes] = []
 
@@ -140,6 +150,9 @@ class Special:
             return True
         elif kind == REASON:
             self.reason = value
+        elif kind >= TRACEPARENT:
+            self.identified = self.identified or kind == REQUEST_ID
+            return True
         elif kind == TE:
             self.takes_trailers = b"trailers" in value.lower()
         return False

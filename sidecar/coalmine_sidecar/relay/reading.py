@@ -9,9 +9,24 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from .asked import heed_specials, heed_target
 from .errors import Refusal, refusal_of
-from .heads import COLON, CRLF, HOST, HOSTS, KINDS, LENGTH, TYPE, Special, check_host, head_size, kind_of
+from .heads import (
+    COLON,
+    CRLF,
+    HOST,
+    HOSTS,
+    KINDS,
+    LENGTH,
+    REQUEST_ID,
+    TRACEPARENT,
+    TYPE,
+    Special,
+    check_host,
+    head_size,
+    kind_of,
+)
 from .resume import resumed_parser
 from .sweeper import Timed
+from .trace import identified
 from .trailers import passed_on
 from .upstream import HIGH_WATER
 
@@ -30,8 +45,8 @@ class RequestReader(Timed):
     """The half of a client's connection that reads; `ClientConnection` is the whole."""
 
     __slots__ = (
-        "_ahead", "_fed", "_final", "_hosts", "_incoming", "_length", "_lines", "_parser", "_queue", "_special", "_url",
-        "front",
+        "_ahead", "_fed", "_final", "_hosts", "_incoming", "_length", "_lines", "_parser", "_queue", "_request_id",
+        "_special", "_traceparent", "_tracestate", "_url", "front",
     )  # fmt: skip
 
     def __init__(self, front: Front) -> None:
@@ -53,6 +68,9 @@ class RequestReader(Timed):
         self._length: int | None = None
         self._hosts = 0
         self._special: Special | None = None
+        self._traceparent: bytes | None = None
+        self._tracestate = False
+        self._request_id = b""
 
     # httptools' side: takes notes only; what follows from them is done after the feed
 
@@ -73,6 +91,8 @@ class RequestReader(Timed):
                 self._hosts += 1
                 if value not in HOSTS:
                     check_host(value)
+            elif kind >= TRACEPARENT:
+                self._note_identity(kind, value)
             elif kind != TYPE:
                 if self._special is None:
                     self._special = Special()
@@ -89,9 +109,17 @@ class RequestReader(Timed):
         special, self._special = self._special, None
         length, self._length = self._length, None
         hosts, self._hosts = self._hosts, 0
+        traceparent, self._traceparent = self._traceparent, None
+        tracestate, self._tracestate = self._tracestate, False
+        request_id, self._request_id = self._request_id, b""
         self._incoming = exchange = self._exchange(parser.get_method(), url, lines)
         if self._fed > limits.head_bytes and head_size(lines) + len(url) > limits.head_bytes:
             raise Refusal(431, f"the head is longer than {limits.head_bytes} bytes")
+        ids = self.front.ids
+        if ids is not None:
+            exchange.lines, exchange.request_id, exchange.trace = identified(
+                lines, ids, self.front.table.new_trace, traceparent, tracestate, request_id
+            )
         if len(self._queue) >= MAX_PIPELINED:
             raise Refusal(503, f"more than {MAX_PIPELINED} requests sent ahead")
         keep_alive = parser.should_keep_alive()
@@ -137,6 +165,15 @@ class RequestReader(Timed):
         self._enqueue(exchange)
 
     # Inside
+
+    def _note_identity(self, kind: int, value: bytes) -> None:
+        if kind == TRACEPARENT:
+            # Two of them are as good as none (W3C Trace Context 3.2.1).
+            self._traceparent = value.strip(b" \t") if self._traceparent is None else b""
+        elif kind == REQUEST_ID:
+            self._request_id = self._request_id or value.strip(b" \t")
+        else:
+            self._tracestate = True
 
     def _go_on_after(self, upgrade: HttpParserUpgrade, data: bytes) -> None:
         """llhttp stops after a head that offers an upgrade and drops the body."""

@@ -10,6 +10,7 @@ from ..routing import AFFINITY, WEIGHT, Chooser
 from ..telemetry import EpochCell, Series, Telemetry
 from .breaker import Breaker
 from .endpoints import Below, Endpoint, pick
+from .trace import ENDINGS
 
 LOCAL = REASONS.index("local")
 #: Reasons that are chance, or as good as chance: only these are charged to an epoch.
@@ -72,8 +73,8 @@ class Table:
     """One routing file in force. Requests keep the table they began with."""
 
     __slots__ = (
-        "_draw", "below", "chain", "chooser", "idempotent", "limits", "own", "statuses", "targets", "telemetry",
-        "timeouts", "waiting",
+        "_draw", "below", "chain", "chooser", "idempotent", "limits", "new_trace", "own", "statuses", "targets",
+        "telemetry", "timeouts", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +99,7 @@ class Table:
         self.limits = routing.limits if routing else Limits()
         self.timeouts = routing.timeouts if routing else Timeouts()
         self.idempotent = routing.idempotent if routing else True
+        self.new_trace = ENDINGS[routing.new_traces if routing else "sampled"]
         relays = routing is not None and chooser is not None
         self.chain = routing.fallback.chain if routing and relays else ()
         self.statuses = frozenset(routing.fallback.status_codes) if routing and relays else frozenset()

@@ -6,11 +6,16 @@ from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Final
+from time import time
+from typing import TYPE_CHECKING, Final
 
 from ..contract import KEPT_VALUES, OUTCOMES, EpochCounts
 from ..protocols import EXTRACT_FAILURES, Value
 from .outputs import OTHER, Edges, OutputSet
+
+if TYPE_CHECKING:
+    from ..protocols.generation import Operation
+    from .generations import GenerationCounters
 
 #: Upper bounds (`le`), seconds.
 LATENCY: Final = (
@@ -25,8 +30,8 @@ CODES: Final = frozenset(s.value for s in HTTPStatus) | {499}
 NO_CODE: Final = 0
 #: Final answers that are kept until they are counted: some kB, and a tenth of a millisecond's work.
 FOLDED: Final = 64
-#: Outcome, code, seconds in all and upstream, bytes of request and answer.
-_Final = tuple[int, int, float, float, int, int]
+#: Outcome, code, seconds in all and upstream, bytes of request and answer, trace, Unix seconds where that is needed.
+_Final = tuple[int, int, float, float, int, int, bytes, float]
 
 #: Beyond it a number is no raw value: whole numbers can be larger than any float.
 _LARGEST: Final = 1e300
@@ -47,14 +52,19 @@ def bump(counts: dict[str, int], reason: str) -> None:
 
 
 class Histogram:
-    """A classic histogram: `counts[i]` of values in (bounds[i-1], bounds[i]], the last one above all bounds."""
+    """A classic histogram: `counts[i]` of values in (bounds[i-1], bounds[i]], the last one above all bounds.
 
-    __slots__ = ("bounds", "counts", "total")
+    `exemplars`: of each bucket the newest value whose trace can be looked up, that trace's id, and its Unix seconds;
+    empty where none came.
+    """
+
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.exemplars: list[tuple[float, bytes, float] | None] = []
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
@@ -68,6 +78,16 @@ class Histogram:
             total += value
         self.total += total
 
+    def observe_traced(self, value: float, trace: bytes, at: float) -> None:
+        """`trace`: 32 hexadecimal digits, empty if there is none; `at`: Unix seconds."""
+        bucket = bisect_left(self.bounds, value)
+        self.counts[bucket] += 1
+        self.total += value
+        if trace:
+            if not self.exemplars:
+                self.exemplars = [None] * len(self.counts)
+            self.exemplars[bucket] = (value, trace, at)
+
 
 class Series:
     """Counters of one revision in one role. The relay writes `in_flight` and `last_routed` (Unix seconds) itself.
@@ -78,8 +98,8 @@ class Series:
 
     __slots__ = (
         "_answers", "_duration", "_overhead", "_request_bytes", "_requests", "_response_bytes", "_upstream",
-        "extract_failures", "in_flight", "last_routed", "outputs", "predictions", "revision", "role", "skipped",
-        "values",
+        "extract_failures", "generations", "in_flight", "last_routed", "outputs", "predictions", "revision", "role",
+        "skipped", "values",
     )  # fmt: skip
 
     def __init__(self, revision: str, role: str, edges: Mapping[str, Edges]) -> None:
@@ -101,17 +121,28 @@ class Series:
         self.extract_failures = zeros((*EXTRACT_FAILURES, "internal"))
         self.outputs = OutputSet(edges)
         self.values: dict[str, deque[float]] = {}
+        #: Of language models, by operation; empty for all others.
+        self.generations: dict[Operation, GenerationCounters] = {}
 
     def done(
-        self, outcome: int, code: int, duration: float, upstream: float, request_bytes: int, response_bytes: int
+        self,
+        outcome: int,
+        code: int,
+        duration: float,
+        upstream: float,
+        request_bytes: int,
+        response_bytes: int,
+        trace: bytes = b"",
     ) -> None:
         """Count a client's final answer.
 
         `outcome` indexes contract.OUTCOMES; `code` is its status, 0 if there was none. Seconds; `upstream` 0 means
-        that no upstream took part, and then there is no overhead to speak of either.
+        that no upstream took part, and then there is no overhead to speak of either. `trace`: the id of the trace in
+        which it can be looked up, empty if there is none.
         """
         answers = self._answers
-        answers.append((outcome, code, duration, upstream, request_bytes, response_bytes))
+        at = time() if trace else 0.0
+        answers.append((outcome, code, duration, upstream, request_bytes, response_bytes, trace, at))
         if len(answers) >= FOLDED:
             self._fold()
 
@@ -163,11 +194,12 @@ class Series:
         if not answers:
             return
         self._answers = []
-        outcomes, codes, durations, upstreams, request_bytes, response_bytes = zip(*answers, strict=True)
+        outcomes, codes, durations, upstreams, request_bytes, response_bytes, traces, times = zip(*answers, strict=True)
         for (outcome, code), count in Counter(zip(outcomes, codes, strict=True)).items():
             key = (outcome, code if code in CODES else NO_CODE)
             self._requests[key] = self._requests.get(key, 0) + count
-        self._duration.observe_all(durations)
+        for duration, trace, at in zip(durations, traces, times, strict=True):
+            self._duration.observe_traced(duration, trace, at)
         asked = [(duration, upstream) for duration, upstream in zip(durations, upstreams, strict=True) if upstream > 0]
         self._upstream.observe_all(upstream for _, upstream in asked)
         self._overhead.observe_all(max(duration - upstream, 0.0) for duration, upstream in asked)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
-from itertools import accumulate
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -17,6 +16,8 @@ from prometheus_client.registry import Collector
 
 from ..contract import OUTCOMES, REASONS
 from .counters import NO_CODE, Histogram, Series
+from .generations import generation_metrics
+from .histograms import buckets_of
 from .outputs import OTHER, OutputCounter, bin_names
 from .store import RevisionCounters, Telemetry
 
@@ -52,6 +53,7 @@ class TelemetryCollector(Collector):
         ingress = [(labels, r.series["ingress"]) for labels, r in revisions if "ingress" in r.series]
         yield from _requests(series)
         yield from _observations(ingress)
+        yield from generation_metrics(_REVISION, [(labels, s.generations) for labels, s in ingress])
         yield from _routing(telemetry, model, revisions)
         yield from _process(telemetry, model)
 
@@ -73,9 +75,7 @@ def _requests(series: _LabelledSeries) -> Iterator[Metric]:
         family = HistogramMetricFamily(name, text, labels=_SERIES)
         for labels, s in series:
             histogram = get(s)
-            bounds = (*(repr(bound) for bound in histogram.bounds), "+Inf")
-            buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
-            family.add_metric(labels, buckets, histogram.total)
+            family.add_metric(labels, buckets_of(histogram), histogram.total)
         yield family
 
 

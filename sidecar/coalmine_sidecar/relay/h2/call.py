@@ -13,6 +13,7 @@ from ..attempts import CANCELLED, CLIENT_CLOSED, MODEL_ERROR, REJECTED, TIMEOUT,
 from ..detour import UNOPENED, Failure
 from ..errors import SIDECAR, UPSTREAM
 from ..sweeper import NEVER
+from ..trace import identified_fields
 from .fields import Field, Fields, find
 from .frames import CANCEL, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM
 from .model import Channel, ModelLink
@@ -39,6 +40,7 @@ MAX_KEPT: Final = 8 << 20
 _DROPPED: Final = frozenset({b"coalmine-reason", b"coalmine-revision", b"proxy-authenticate", b"proxy-authorization"})
 _INFER: Final = b"/inference.GRPCInferenceService/ModelInfer"
 _REVISION: Final = b"coalmine-revision"
+_REQUEST_ID: Final = b"x-request-id"
 
 
 class Call(Attempts[Fields]):
@@ -46,8 +48,9 @@ class Call(Attempts[Fields]):
 
     __slots__ = (
         "_answer_credited", "_answer_size", "_bound", "_channel", "_client_deadline", "_connecting", "_copy",
-        "_credited", "_done", "_down", "_fields", "_grpc", "_http_status", "_kept", "_sent_at", "_size", "_skipped",
-        "_status", "_trailers", "_turned_away", "_up", "_up_sent", "_whole", "answering", "client", "deadline", "wake",
+        "_credited", "_done", "_down", "_fields", "_grpc", "_http_status", "_kept", "_request_id", "_sent_at", "_size",
+        "_skipped", "_status", "_trace", "_trailers", "_turned_away", "_up", "_up_sent", "_whole", "answering",
+        "client", "deadline", "wake",
     )  # fmt: skip
 
     def __init__(self, client: ClientLink, down: Stream, table: Table, fields: Fields) -> None:
@@ -57,6 +60,9 @@ class Call(Attempts[Fields]):
         self._down = down
         self._fields = fields
         self._grpc = is_grpc(fields)
+        self._request_id = self._trace = b""
+        if client.front.ids is not None:
+            self._fields, self._request_id, self._trace = identified_fields(fields, client.front.ids, table.new_trace)
         self._started = now = monotonic()
         seconds = timeout_of(find(fields, b"grpc-timeout"))
         self._client_deadline = NEVER if seconds is None else now + seconds
@@ -331,6 +337,8 @@ class Call(Attempts[Fields]):
         out: list[Field] = [field for field in fields if field[0] not in _DROPPED]
         if front.announces:
             out.append((_REVISION, target.name.encode()))
+            if find(fields, _REQUEST_ID) is None:
+                out.append((_REQUEST_ID, self._request_id))
         self._count_fallback()
         if front.observer is not None and self._grpc and not end and find(self._fields, b":path") == _INFER:
             self._copy = []
@@ -376,6 +384,8 @@ class Call(Attempts[Fields]):
 
     def _answer_error(self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"") -> None:
         fields, body = error_fields(status, message, blame, grpc=self._grpc, reason=reason)
+        if self._request_id:
+            fields.append((_REQUEST_ID, self._request_id))
         self.answering = True
         self._down.send_headers(fields, end=not body)
         if body:
@@ -414,5 +424,5 @@ class Call(Attempts[Fields]):
         self.client.sweeper.forget(self)
         upstream = now - self._sent_at if self._sent_at else 0.0
         series = self._target.series
-        series.done(result, code, now - self._started, upstream, self._size, self._answer_size)
+        series.done(result, code, now - self._started, upstream, self._size, self._answer_size, self._trace)
         series.in_flight -= 1
