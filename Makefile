@@ -45,8 +45,8 @@ lint: $(VENV)/.dev ## ruff, mypy, import rules
 	$(BIN)/lint-imports
 
 .PHONY: bench
-bench: $(VENV)/.dev ## the relay beside nginx and haproxy, one core each; BENCH_JSON=FILE keeps the figures
-	$(BIN)/python -m tests.benchmarks.relay
+bench: $(VENV)/.dev ## the relay beside nginx, haproxy, queue-proxy and aiohttp; ARGS="--quick --case c32", BENCH_JSON=FILE
+	$(BIN)/python -m tests.benchmarks.relay $(ARGS)
 
 .PHONY: cluster
 cluster: $(VENV)/.dev ## a real Kubernetes node in the foreground (root; see make tools); says how to use it
