@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Generic
 from ..contract import OUTCOMES
 from .detour import BREAKING, FORGIVEN, SPENDING, AnswerT, Detour, Failure
 from .errors import BOTH, SIDECAR, UPSTREAM
+from .gate import Entry
 
 if TYPE_CHECKING:
     from ..telemetry import EpochCell
@@ -81,13 +82,15 @@ class Attempts(Generic[AnswerT]):
         gate = endpoint.gate
         if gate is None:
             self._ask(endpoint, now, fresh=fresh)
-        elif not gate.enter(self, now):
-            self._failed(Failure.QUEUE_FULL, endpoint, now)
-        elif gate.waits(self):
+            return
+        entry = gate.enter(self, now)
+        if entry is Entry.ADMITTED:
+            self._ask(endpoint, now, fresh=fresh)
+        elif entry is Entry.QUEUED:
             self._waits_at = endpoint
             self._watch_queue(now + self.table.timeouts.response)
         else:
-            self._ask(endpoint, now, fresh=fresh)
+            self._failed(Failure.QUEUE_FULL, endpoint, now)
 
     def _failed(self, failure: Failure, endpoint: Endpoint | None, now: float) -> None:
         """An attempt came to nothing: somebody else of the revision, another revision, or an error."""
