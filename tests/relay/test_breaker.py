@@ -144,7 +144,7 @@ async def test_both_versions_down_with_their_breakers_open(start_pod):
     client = await Client.connect(pod.ingress)
     for number in range(1, 9):
         reply = await client.ask(post())
-        assert (reply.header("coalmine-error"), reply.revision) == ("upstream", None)
+        assert (reply.header("coalmine-error"), reply.revision) == ("upstream" if number <= 2 else "both", None)
         assert reply.status == (502 if number <= 2 else 503)
         assert pod.telemetry.epoch("a").errors == number
     assert (reply.error, reply.header("coalmine-reason")) == ("a: its breaker is open", "breaker")

@@ -24,7 +24,7 @@ def retries(pod: Pod, name: str = "a") -> dict[str, int]:
 async def test_a_spent_budget_lets_the_error_pass_and_says_so(model, broken, start_pod):
     pod = await start_pod(broken.port, routing(revision("a", 100, model.port), retryBudget=NONE))
     reply = await pod.ask(post())
-    assert (reply.status, reply.header("coalmine-error")) == (502, "upstream")
+    assert (reply.status, reply.header("coalmine-error")) == (502, "both")
     assert model.requests == []
     assert (retries(pod), pod.telemetry.revisions["a"].retry_overflow) == ({}, 1)
     assert pod.outcomes() == {"model_error": 1}

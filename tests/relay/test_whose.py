@@ -18,6 +18,7 @@ from tests.relay.harness import (
     eventually,
     free_port,
     get,
+    listen_raw,
     post,
     reset,
     revision,
@@ -26,9 +27,12 @@ from tests.relay.harness import (
     silent,
 )
 
+from coalmine_sidecar.relay.h2.fields import write
+from coalmine_sidecar.relay.h2.frames import PREFACE
 from coalmine_sidecar.telemetry.exposition import expose
 from coalmine_sidecar.telemetry.refusals import REFUSALS
 
+SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 CHAT = "/v1/chat/completions"
 SHORT = {
     "limits": {"headBytes": 1024, "bodyBytes": 5000, "replayBytes": 1000},
@@ -235,20 +239,32 @@ async def test_grpc(start_pod, dial):
     assert refusals(pod) == {("upstream", 502, "refused"): 1}
 
 
-async def test_a_deadline_of_grpc(start_pod, start_model, dial):
-    pod = await start_pod((await start_model()).port, routing(revision("a", 100)))
-    with pytest.raises(grpc.aio.AioRpcError):
-        await unary(dial(pod.ingress), "/any.Service/Hang")(b"x", timeout=0.3)
-    await eventually(lambda: not pod.series().in_flight)
-    # The client's own clock may come first; then it has left.
-    assert refusals(pod) in ({("sidecar", 504, "deadline"): 1}, {})
+async def test_a_deadline_of_grpc(start_pod):
+    """By bytes: real clients and servers heed the deadline as well, and may be the first."""
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(SETTINGS)
+        await reader.read(-1)
+
+    pod = await start_pod(await listen_raw(say_nothing), routing(revision("a", 100)))
+    fields = {
+        ":method": "POST", ":scheme": "http", ":path": "/any.Service/Hang", ":authority": "m", "te": "trailers",
+        "content-type": "application/grpc", "grpc-timeout": "200m",
+    }  # fmt: skip
+    block = write([(name.encode(), value.encode()) for name, value in fields.items()])
+    message = b"\0\0\0\0\1x"
+    client = await Client.connect(pod.ingress)
+    await client.send(PREFACE + SETTINGS)
+    await client.send(len(block).to_bytes(3, "big") + b"\1\4\0\0\0\1" + block)
+    await client.send(len(message).to_bytes(3, "big") + b"\0\1\0\0\0\1" + message)
+    await eventually(lambda: refusals(pod) == {("sidecar", 504, "deadline"): 1})
     MET.add(("sidecar", 504, "deadline"))
 
 
 async def test_a_malformed_call_of_http2(start_pod, model: Upstream):
     pod = await start_pod(model.port, A)
     client = await Client.connect(pod.ingress)
-    await client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0" + b"\0\0\1\1\5\0\0\0\1\x83")
+    await client.send(PREFACE + SETTINGS + b"\0\0\1\1\5\0\0\0\1\x83")
     await eventually(lambda: refusals(pod) == {("sidecar", 400, "malformed"): 1})
 
 
