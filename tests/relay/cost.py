@@ -9,6 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tests.relay.harness import Pod
+
 import coalmine_sidecar
 
 _SIDECAR = str(Path(coalmine_sidecar.__file__).parent)
@@ -81,7 +83,10 @@ def _system_calls() -> tuple[int, int]:
     return int(fields["syscr"]), int(fields["syscw"])
 
 
-async def settled() -> None:
-    """Everything that was to be done soon is done: the observer's reading too."""
+async def settled(pod: Pod) -> None:
+    """Everything that was to be done soon is done: the observer's reading, and what is counted for many at a time."""
     for _ in range(5):
         await asyncio.sleep(0)
+    for counters in pod.telemetry.revisions.values():
+        for series in counters.series.values():
+            assert series.requests

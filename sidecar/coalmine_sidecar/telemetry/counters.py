@@ -36,6 +36,8 @@ _Final = tuple[int, int, float, float, int, int, bytes, float]
 
 #: Beyond it a number is no raw value: whole numbers can be larger than any float.
 _LARGEST: Final = 1e300
+#: Booleans are classes.
+_NUMBERS: Final = (float, int)
 
 TURNED_AWAY: Final = ("full", "timeout")
 SKIPS: Final = ("budget", "queue", "size", "encoding")
@@ -219,11 +221,11 @@ class Series:
 
     def keep_value(self, output: str, value: Value) -> None:
         """Add to the raw values of an output that has a place in `outputs`; only numbers have raw values."""
-        if isinstance(value, (float, int)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST:
+        if type(value) in _NUMBERS and -_LARGEST < value < _LARGEST:  # type: ignore[operator] # it is a number
             ring = self.values.get(output)
             if ring is None:
                 ring = self.values[output] = deque(maxlen=KEPT_VALUES)
-            ring.append(float(value))
+            ring.append(float(value))  # type: ignore[arg-type] # it is a number
 
 
 class QueueCounters:

@@ -49,8 +49,10 @@ class OutputCounter:
         if isinstance(value, float):
             if not isfinite(value):
                 self.missing += 1
-            else:
-                self._add_number(value)
+                return
+            if not self.bins:
+                self.start_bins()
+            self.bins[bisect_right(self.edges, value)] += 1
         elif value is None:
             self.missing += 1
         elif isinstance(value, bool):
@@ -64,7 +66,8 @@ class OutputCounter:
 
     def add_all(self, values: Sequence[Value]) -> None:
         """Many values: finite floats, which nearly all are, are counted without a look at each."""
-        if len(values) < MANY or set(map(type, values)) != {float} or not isfinite(sum(values)):  # type: ignore[arg-type]
+        floats = len(values) >= MANY and set(map(type, values)) == {float}
+        if not floats or not isfinite(sum(values)):  # type: ignore[arg-type] # they are floats here
             for value in values:
                 self.add(value)
             return

@@ -4,7 +4,8 @@ One core for the proxy under test, the other one for its model and the load. The
 another order each round; each figure is the median of its rounds. What a noisy machine does to the figures it does to
 all: ratios count, and the CPU time of a request counts most.
 
-`BENCH_JSON=FILE` writes all figures and ratios to a file.
+`BENCH_JSON=FILE` writes all figures and ratios to a file. `BENCH_PYTHON=PROGRAM` runs the sidecar with another build of
+this Python.
 """
 
 from __future__ import annotations

@@ -21,6 +21,10 @@ ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 20.0
 
 
+#: Who runs the sidecar and the plain proxy. Builds of Python differ by a fifth: images have an optimised one.
+PYTHON = os.environ.get("BENCH_PYTHON") or sys.executable
+
+
 class BenchError(Exception):
     """The bench can't go on; the message is one line that says why."""
 
@@ -37,6 +41,14 @@ def missing() -> str:
     if len(os.sched_getaffinity(0)) < 2:
         return "it takes two cores, one of them for the proxy under test alone"
     return ""
+
+
+def python_path() -> dict[str, str]:
+    """For another interpreter of the same version: our packages, and not our standard library."""
+    if sys.executable == PYTHON:
+        return {}
+    folders = [folder for folder in sys.path if "site-packages" in folder or str(ROOT) in folder]
+    return {"PYTHONPATH": os.pathsep.join(folders)}
 
 
 def cores() -> tuple[int, int]:

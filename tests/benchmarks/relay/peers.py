@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import configs, queue_proxy
-from .machine import ROOT, Usage, cores, free_ports, running, tool, wait_for
+from .machine import PYTHON, ROOT, Usage, cores, free_ports, python_path, running, tool, wait_for
 from .messages import ANSWER, tensor
 
 DIRECT, NGINX, HAPROXY, QUEUE_PROXY, PLAIN, COALMINE = PEERS = (
@@ -114,7 +114,7 @@ def _queue_proxy(folder: Path, port: int, upstream: int) -> _Command:
 
 
 def _plain(folder: Path, port: int, upstream: int) -> _Command:
-    return [sys.executable, "-m", "tests.benchmarks.relay.plain", str(port), str(upstream)], {}
+    return [PYTHON, "-m", "tests.benchmarks.relay.plain", str(port), str(upstream)], python_path()
 
 
 def _coalmine(folder: Path, port: int, upstream: int) -> _Command:
@@ -122,9 +122,10 @@ def _coalmine(folder: Path, port: int, upstream: int) -> _Command:
     file.write_text(json.dumps(configs.routing(upstream)))
     # As installed: a process that compiles its modules first keeps a MB more.
     compileall.compile_dir(ROOT / "sidecar", quiet=1)
-    command = [sys.executable, "-m", "coalmine_sidecar", f"--routing={file}", "--revision=a", "--pod=p"]
+    command = [PYTHON, "-m", "coalmine_sidecar", f"--routing={file}", "--revision=a", "--pod=p"]
     # As in its image.
-    return [*command, f"--model=127.0.0.1:{upstream}", f"--ingress=127.0.0.1:{port}"], {"MALLOC_ARENA_MAX": "2"}
+    environment = {"MALLOC_ARENA_MAX": "2", **python_path()}
+    return [*command, f"--model=127.0.0.1:{upstream}", f"--ingress=127.0.0.1:{port}"], environment
 
 
 _COMMANDS: dict[str, Callable[[Path, int, int], _Command]] = {

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from .budget import Observed
 from .cases import HALF
+from .machine import PYTHON, cores
 from .memory import Soaked
 from .peers import COALMINE, DIRECT
 from .streams import Streamed
@@ -94,7 +95,7 @@ class Results:
         """For BENCH_JSON."""
         return {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": {"kernel": platform.release(), "python": platform.python_version(), "cores": 2},
+            "machine": {"kernel": platform.release(), "sidecar's python": PYTHON, "cores": len(cores())},
             "ratios": self.ratios(),
             "missed": missed(self.ratios()),
             "cases": {
