@@ -34,7 +34,8 @@ demo-cluster: $(VENV)/.dev ## the same in a real Kubernetes, with helm and kubec
 
 .PHONY: test
 test: lint ## everything CI runs: lint, types, import rules, all tests, those on a real Kubernetes node too
-	$(BIN)/pytest tests/unit tests/property tests/relay tests/local tests/chart
+	$(BIN)/pytest -n 2 tests/unit tests/property tests/chart
+	$(BIN)/pytest tests/relay tests/local
 	$(MAKE) --no-print-directory test-cluster
 
 .PHONY: lint
