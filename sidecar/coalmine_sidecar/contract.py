@@ -226,9 +226,10 @@ class OutputCounts(Struct, kw_only=True, rename="camel", omit_defaults=True):
 class EpochCounts(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """Requests drawn for a revision in an epoch, charged to the revision chosen, whoever answered in the end.
 
-    `requests`: completed (cancelled and rejected ones are not); `errors`: model errors, timeouts, refused and broken
-    connections; `client_errors`: 4xx of the model; `answered`: requests with a whole answer; `over`: those among
-    `answered` that took longer than each of `Observe.thresholds` (end of stream).
+    `requests`: completed (cancelled and rejected ones are not, but for those that a full queue or an open breaker kept
+    from the revision); `errors`: these, model errors, timeouts, refused and broken connections; `client_errors`: 4xx of
+    the model; `answered`: requests with a whole answer; `over`: those among `answered` that took longer than each of
+    `Observe.thresholds` (end of stream).
     """
 
     requests: int = 0

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_sidecar.contract import Concurrency
-from coalmine_sidecar.relay.gate import Gate
+from coalmine_sidecar.relay.gate import Entry, Gate
 from coalmine_sidecar.telemetry import QueueCounters
 
 
@@ -63,7 +63,7 @@ EVENTS = st.lists(
 @given(st.integers(1, 5), st.integers(0, 8), EVENTS)
 def test_all_it_promises(limit, depth, events):
     door, counters = Door(), QueueCounters()
-    gate = Gate([door, Door()], Concurrency(limit=limit, queue_depth=depth), counters)
+    gate = Gate(door, Door(), Concurrency(limit=limit, queue_depth=depth), counters)
     world = World(gate, door)
     came, away = 0, 0
     for number, (event, detail) in enumerate(events):
@@ -72,7 +72,8 @@ def test_all_it_promises(limit, depth, events):
         if event == "come":
             request = Request(number, world, detail)
             full = gate.full
-            if not gate.enter(request, now):
+            entry = gate.enter(request, now)
+            if entry is Entry.TURNED_AWAY:
                 assert full
                 assert busy >= limit or world.waiting
                 assert len(world.waiting) >= depth
@@ -80,9 +81,8 @@ def test_all_it_promises(limit, depth, events):
                 continue
             came += 1
             assert not full
-            if gate.waits(request):
+            if entry is Entry.QUEUED:
                 assert busy >= limit or world.waiting, "nobody waits without need"
-                assert gate.since(request) == now
                 world.waiting.append(request)
             else:
                 assert not world.waiting, "nobody overtakes"
@@ -115,11 +115,11 @@ def test_all_it_promises(limit, depth, events):
 
 def test_a_long_queue_of_the_fleeting_is_no_deep_recursion():
     door = Door(1)
-    gate = Gate([door], Concurrency(limit=1, queue_depth=5000), QueueCounters())
+    gate = Gate(door, Door(), Concurrency(limit=1, queue_depth=5000), QueueCounters())
     world = World(gate, door)
     for number in range(5000):
         request = Request(number, world, fleeting=True)
-        assert gate.enter(request, 0.0)
+        assert gate.enter(request, 0.0) is Entry.QUEUED
         world.waiting.append(request)
     door.outstanding = 0
     gate.left()

@@ -145,6 +145,19 @@ async def test_status_codes_not_named_pass(model, other, start_pod):
     assert pod.telemetry.epoch("a").errors == 1
 
 
+async def test_what_a_sidecar_turned_away_unread_is_no_answer_whatever_the_status_codes(other, start_pod):
+    gone = await start_pod(free_port(), routing(revision("a", 100)))
+    document = routing(
+        revision("a", 100, gone.local),
+        revision("b", 0, other.port),
+        revision("z", 0),
+        fallback={"chain": ["b"], "statusCodes": []},
+    )
+    pod = await start_pod(free_port(), document, revision="z")
+    assert (await pod.ask(post())).revision == "b"
+    assert pod.telemetry.fallbacks["a", "b"]["refused"] == 1
+
+
 async def test_the_models_own_error_passes_where_nobody_is_left(model, other, start_pod):
     model.handle = says(answer(b"overloaded", status="503 Service Unavailable"))
     other.handle = reset

@@ -80,8 +80,7 @@ async def test_so_many_at_a_time_and_the_others_in_their_order(busy, start_pod):
 async def test_both_roles_and_long_bodies_have_one_limit(busy, start_pod):
     pod = await start_pod(busy.port, limited(1, 10, limits={"replayBytes": 1000}))
     tasks = asking(pod, 2) + asking(pod, 2, pod.local) + [asyncio.create_task(pod.ask(post(b"x" * 300_000)))]
-    await eventually(lambda: queue(pod)[0] == 4)
-    assert busy.running == 1
+    await eventually(lambda: queue(pod)[0] == 4 and busy.running == 1)
     busy.answer(5)
     assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
     assert (busy.most, queue(pod)) == (1, (0, 5, {}))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Generic
 from ..contract import OUTCOMES
 from .detour import BREAKING, FORGIVEN, SPENDING, AnswerT, Detour, Failure
 from .errors import BOTH, SIDECAR, UPSTREAM
+from .gate import Entry
 
 if TYPE_CHECKING:
     from ..telemetry import EpochCell
@@ -81,13 +82,15 @@ class Attempts(Generic[AnswerT]):
         gate = endpoint.gate
         if gate is None:
             self._ask(endpoint, now, fresh=fresh)
-        elif not gate.enter(self, now):
-            self._failed(Failure.QUEUE_FULL, endpoint, now)
-        elif gate.waits(self):
+            return
+        entry = gate.enter(self, now)
+        if entry is Entry.ADMITTED:
+            self._ask(endpoint, now, fresh=fresh)
+        elif entry is Entry.QUEUED:
             self._waits_at = endpoint
             self._watch_queue(now + self.table.timeouts.response)
         else:
-            self._ask(endpoint, now, fresh=fresh)
+            self._failed(Failure.QUEUE_FULL, endpoint, now)
 
     def _failed(self, failure: Failure, endpoint: Endpoint | None, now: float) -> None:
         """An attempt came to nothing: somebody else of the revision, another revision, or an error."""
@@ -135,15 +138,14 @@ class Attempts(Generic[AnswerT]):
 
         `reason`: what the sidecar asked, if it was one, says of it.
         """
-        # What a sidecar turned away unread is nobody's answer, whatever the fallback's statuses are.
-        turned_away = bool(reason) and self.table.chooser is not None
-        if not turned_away and status not in self.table.statuses:
-            return None
         failure = Failure.STATUS
         if reason == Failure.REFUSED.reason:
             failure = Failure.CONNECT_TIMEOUT if status == 504 else Failure.REFUSED
         elif reason == Failure.QUEUE_FULL.reason:
             failure = Failure.QUEUE_FULL
+        # What another pod's sidecar turned away unread is nobody's answer, whatever the fallback's statuses are.
+        if status not in self.table.statuses and (failure is Failure.STATUS or self.table.chooser is None):
+            return None
         detour = self._search(endpoint)
         if self._may_be_sent_again(failure) and detour.next(self._target, self._chosen, failure, now):
             return failure
@@ -183,7 +185,7 @@ class Attempts(Generic[AnswerT]):
         """The gate's word that the turn has come."""
         endpoint, self._waits_at = self._waits_at, None
         if endpoint is not None:
-            self._ask(endpoint, now)
+            self._ask(endpoint, now, fresh=self._detour is not None)
 
     def _stop_waiting(self) -> None:
         if self._waits_at is not None:

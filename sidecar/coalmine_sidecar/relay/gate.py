@@ -6,7 +6,7 @@ protocols pass: at the model's endpoints. Time comes in; nothing here waits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from enum import Enum
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,13 +31,23 @@ class Waiter(Protocol):
     def __hash__(self) -> int: ...
 
 
+class Entry(Enum):
+    """What becomes of a request that comes."""
+
+    ADMITTED = 1
+    #: Until it is `admitted`.
+    QUEUED = 2
+    TURNED_AWAY = 3
+
+
 class Gate:
-    """`doors` are the endpoints of one model: who is under way there is counted by them."""
+    """`door` and `twin` are the endpoints of one model: who is under way there is counted by them."""
 
-    __slots__ = ("_doors", "_handing", "_waiting", "counters", "depth", "limit")
+    __slots__ = ("_door", "_handing", "_twin", "_waiting", "counters", "depth", "limit")
 
-    def __init__(self, doors: Sequence[Door], settings: Concurrency, counters: QueueCounters) -> None:
-        self._doors = doors
+    def __init__(self, door: Door, twin: Door, settings: Concurrency, counters: QueueCounters) -> None:
+        self._door = door
+        self._twin = twin
         self.limit = settings.limit
         self.depth = settings.queue_depth
         self.counters = counters
@@ -47,7 +57,7 @@ class Gate:
 
     @property
     def running(self) -> int:
-        return sum(door.outstanding for door in self._doors)
+        return self._door.outstanding + self._twin.outstanding
 
     @property
     def load(self) -> int:
@@ -57,31 +67,24 @@ class Gate:
     @property
     def open(self) -> bool:
         """Whether a request need not wait."""
-        return not self._waiting and self.running < self.limit
+        return self._door.outstanding + self._twin.outstanding < self.limit and not self._waiting
 
     @property
     def full(self) -> bool:
         """Whether a request is turned away."""
         return len(self._waiting) >= self.depth and not self.open
 
-    def enter(self, waiter: Waiter, now: float) -> bool:
-        """Whether `waiter` may go on: at once, which `waits` tells, or later by `admitted`. False: there is no room."""
+    def enter(self, waiter: Waiter, now: float) -> Entry:
+        """A request comes: it goes on, waits in the queue, or finds no room there."""
         if self.open:
-            self.counters.wait.observe(0.0)
-            return True
+            self.counters.wait.counts[0] += 1
+            return Entry.ADMITTED
         if len(self._waiting) >= self.depth:
             self.counters.turned_away["full"] += 1
-            return False
+            return Entry.TURNED_AWAY
         self._waiting[waiter] = now
         self.counters.depth = len(self._waiting)
-        return True
-
-    def waits(self, waiter: Waiter) -> bool:
-        return waiter in self._waiting
-
-    def since(self, waiter: Waiter) -> float:
-        """When a waiting request came."""
-        return self._waiting[waiter]
+        return Entry.QUEUED
 
     def forget(self, waiter: Waiter, now: float) -> None:
         """It waits no longer."""

@@ -14,6 +14,7 @@ from .endpoints import Book, Endpoint
 from .front import MAX_CONNECTIONS, AnswerObserver, Front
 from .gate import Gate
 from .h2.model import Channel
+from .h2.view import channel_of
 from .names import Names, split_address
 from .outbox import Outbox
 from .safeguards import Safeguards
@@ -141,11 +142,10 @@ class Relay:
         if settings is not None and gate is not None:
             gate.set(settings)
             return
-        doors = [door for door in (self._model, self._model.twin) if door is not None]
+        door, twin = self._model, channel_of(self._model)
         self.telemetry.queue = counters = QueueCounters() if settings is not None else None
-        new = Gate(doors, settings, counters) if settings is not None and counters is not None else None
-        for door in doors:
-            door.gate = new
+        new = Gate(door, twin, settings, counters) if settings is not None and counters is not None else None
+        door.gate = twin.gate = new
         if gate is not None:
             gate.remove()
 
