@@ -207,15 +207,11 @@ class Attempts(Generic[AnswerT]):
     def _give_up(self, failure: Failure, detour: Detour[AnswerT]) -> None:
         if detour.kept is None:
             self._move_to(self._chosen)
+            blame, outcome, wait = UPSTREAM, TIMEOUT if failure.status == 504 else MODEL_ERROR, 0
             if failure is Failure.QUEUE_FULL:
-                message = f"{self._chosen.name}: {failure.message}"
-                self._answer_error(
-                    failure.status, message, SIDECAR, REJECTED, reason=failure.reason, retry_after=RETRY_AFTER
-                )
-                return
-            outcome = TIMEOUT if failure.status == 504 else MODEL_ERROR
+                blame, outcome, wait = SIDECAR, REJECTED, RETRY_AFTER
             message = f"{self._chosen.name}: {failure.message}"
-            self._answer_error(failure.status, message, UPSTREAM, outcome, reason=failure.reason)
+            self._answer_error(failure.status, message, blame, outcome, reason=failure.reason, retry_after=wait)
             return
         # The model's own words say more than ours would.
         answer, target = detour.kept
