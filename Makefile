@@ -34,7 +34,8 @@ demo-cluster: $(VENV)/.dev ## the same in a real Kubernetes, with helm and kubec
 
 .PHONY: test
 test: lint ## everything CI runs: lint, types, import rules, all tests, those on a real Kubernetes node too
-	$(BIN)/pytest tests/unit tests/property tests/relay tests/local tests/chart
+	$(BIN)/pytest -n 2 tests/unit tests/property tests/chart
+	$(BIN)/pytest tests/relay tests/local
 	$(MAKE) --no-print-directory test-cluster
 
 .PHONY: lint
@@ -45,8 +46,8 @@ lint: $(VENV)/.dev ## ruff, mypy, import rules
 	$(BIN)/lint-imports
 
 .PHONY: bench
-bench: $(VENV)/.dev ## the relay beside nginx and haproxy, one core each; BENCH_JSON=FILE keeps the figures
-	$(BIN)/python -m tests.benchmarks.relay
+bench: $(VENV)/.dev ## the relay beside nginx, haproxy, queue-proxy and aiohttp; ARGS="--quick --case c32", BENCH_JSON=FILE
+	$(BIN)/python -m tests.benchmarks.relay $(ARGS)
 
 .PHONY: cluster
 cluster: $(VENV)/.dev ## a real Kubernetes node in the foreground (root; see make tools); says how to use it

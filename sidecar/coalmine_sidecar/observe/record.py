@@ -22,8 +22,7 @@ def record(series: Series, cell: EpochCell | None, answer: Answer, draw: float) 
             if "too_many_outputs" not in failures:
                 failures = [*failures, "too_many_outputs"]
             continue
-        for value in values:
-            counter.add(value)
+        counter.add_all(values)
         chosen = values[int(draw * len(values))]
         series.keep_value(counter.name, chosen)
         if cell is not None and (counted := cell.outputs.get(counter.name)) is not None:

@@ -135,17 +135,8 @@ class ClientConnection(RequestReader, asyncio.Protocol):
             self._keep_ahead(data)
             return
         now = monotonic()
-        self._fed += len(data)
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._go_on_after(upgrade, data)
-        except HttpParserError as error:
-            if str(error) == _PREFACE_CAME and self._current is None and not self._queue:
-                self._hand_over(data[len(data) - self._fed + len(PREFACE) :])
-                return
-            if not self._final:
-                self._refuse(refusal_of(error))
+        if not self._read_known(data) and not self._parse(data):
+            return
         if self._fed > self.front.table.limits.head_bytes and not self._final:
             # No head that ends, or chunks that carry no data: extensions and trailers without an end.
             self._refuse(Refusal(431, f"the head is longer than {self.front.table.limits.head_bytes} bytes"))
@@ -204,6 +195,24 @@ class ClientConnection(RequestReader, asyncio.Protocol):
             self._close(now, linger=False)
 
     # Inside
+
+    def _parse(self, data: bytes) -> bool:
+        """Read on; whether this object goes on being the connection's."""
+        begins = not self._fed and self._incoming is None
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+            if self._plain:
+                self._remember(data, begins=begins)
+        except HttpParserUpgrade as upgrade:
+            self._go_on_after(upgrade, data)
+        except HttpParserError as error:
+            if str(error) == _PREFACE_CAME and self._current is None and not self._queue:
+                self._hand_over(data[len(data) - self._fed + len(PREFACE) :])
+                return False
+            if not self._final:
+                self._refuse(refusal_of(error))
+        return True
 
     def _hand_over(self, rest: bytes) -> None:
         """The client speaks HTTP/2: this object's work is done."""

@@ -39,14 +39,35 @@ MAX_PIPELINED: Final = 64
 #: Requests read ahead, with bodies of HIGH_WATER bytes together. Up to there a connection is read while an answer is
 #: under way: one that is not read does not tell that its client left.
 READ_AHEAD: Final = 8
+#: Bytes of a head that is remembered.
+MAX_KNOWN: Final = 1024
+
+_END: Final = b"\r\n\r\n"
+
+
+class Known:
+    """A head that was read. Clients that keep a connection send the same one time and again, byte by byte."""
+
+    __slots__ = ("head", "held", "length", "lines", "method", "size", "table", "url")
+
+    def __init__(self, head: bytes, size: int, exchange: Exchange, lines: list[bytes], length: int) -> None:
+        """`size`: of head and body. `lines`: those of the head, nothing added."""
+        self.head = head
+        self.size = size
+        self.length = length
+        self.lines = lines
+        self.method = exchange.method
+        self.url = exchange.url
+        self.held = exchange.held
+        self.table = exchange.table
 
 
 class RequestReader(Timed):
     """The half of a client's connection that reads; `ClientConnection` is the whole."""
 
     __slots__ = (
-        "_ahead", "_fed", "_final", "_hosts", "_incoming", "_length", "_lines", "_parser", "_queue", "_request_id",
-        "_special", "_traceparent", "_tracestate", "_url", "front",
+        "_ahead", "_fed", "_final", "_hosts", "_incoming", "_known", "_length", "_lines", "_parser", "_plain", "_queue",
+        "_request_id", "_special", "_traceparent", "_tracestate", "_url", "front",
     )  # fmt: skip
 
     def __init__(self, front: Front) -> None:
@@ -71,6 +92,9 @@ class RequestReader(Timed):
         self._traceparent: bytes | None = None
         self._tracestate = False
         self._request_id = b""
+        #: The items of the last head's lines, if it was like nearly all heads are; 0 if it was not.
+        self._plain = 0
+        self._known: Known | None = None
 
     # httptools' side: takes notes only; what follows from them is done after the feed
 
@@ -115,6 +139,7 @@ class RequestReader(Timed):
         self._incoming = exchange = self._exchange(parser.get_method(), url, lines)
         if self._fed > limits.head_bytes and head_size(lines) + len(url) > limits.head_bytes:
             raise Refusal(431, f"the head is longer than {limits.head_bytes} bytes")
+        plain = len(lines) if special is None and traceparent is None and not (tracestate or request_id) else 0
         ids = self.front.ids
         if ids is not None:
             exchange.lines, exchange.request_id, exchange.trace = identified(
@@ -143,6 +168,7 @@ class RequestReader(Timed):
             exchange.held = length <= limits.replay_bytes
         if exchange.method == b"CONNECT":
             raise Refusal(501, "CONNECT: no tunnels here")
+        self._plain = plain if keep_alive and url[:1] == b"/" else 0
 
     def on_body(self, data: bytes) -> None:
         self._fed = 0
@@ -165,6 +191,52 @@ class RequestReader(Timed):
         self._enqueue(exchange)
 
     # Inside
+
+    def _read_known(self, data: bytes) -> bool:
+        """Read a request that is here as a whole and has the last one's head; whether it is one.
+
+        What llhttp made of those bytes then it would make of them now, and it stands where it stood: behind a message.
+        """
+        known = self._known
+        if (
+            known is None
+            or len(data) != known.size
+            or not data.startswith(known.head)
+            or self._fed
+            or self._incoming is not None
+            or self._queue
+        ):
+            return False
+        front = self.front
+        table = front.table
+        if known.table is not table:
+            # Other limits, perhaps.
+            return False
+        lines = known.lines.copy()
+        exchange = self._exchange(known.method, known.url, lines)
+        ids = front.ids
+        if ids is not None:
+            exchange.lines, exchange.request_id, exchange.trace = identified(
+                lines, ids, table.new_trace, None, False, b""
+            )
+        exchange.length = exchange.size = length = known.length
+        if length:
+            exchange.body.append(data[-length:])
+        exchange.held = known.held
+        exchange.whole = True
+        self._enqueue(exchange)
+        return True
+
+    def _remember(self, data: bytes, *, begins: bool) -> None:
+        """A plain head has come, by the last bytes of `data`; `begins`: these are from the first of a request on."""
+        plain, self._plain = self._plain, 0
+        if not begins or self._incoming is not None or not self._queue:
+            return
+        exchange = self._queue[-1]
+        length = exchange.length
+        end = data.find(_END) + len(_END)
+        if length is not None and end + length == len(data) and end <= MAX_KNOWN:
+            self._known = Known(data[:end], len(data), exchange, exchange.lines[:plain], length)
 
     def _note_identity(self, kind: int, value: bytes) -> None:
         if kind == TRACEPARENT:

@@ -21,6 +21,8 @@ from .histograms import add_histogram
 from .outputs import OTHER, OutputCounter, bin_names
 from .store import RevisionCounters, Telemetry
 
+#: Read once: it is a file.
+_VERSION: Final = version("coalmine")
 _REVISION: Final = ("model", "version", "track")
 _SERIES: Final = (*_REVISION, "role")
 
@@ -187,7 +189,7 @@ def _queue(telemetry: Telemetry, model: str) -> Iterator[Metric]:
 def _process(telemetry: Telemetry, model: str) -> Iterator[Metric]:
     yield _one("coalmine_draining", "1 while the sidecar is on its way out.", int(telemetry.draining))
     build = _gauge("coalmine_build_info", "The sidecar's version.", ("version", "python_version"))
-    build.add_metric((version("coalmine"), platform.python_version()), 1)
+    build.add_metric((_VERSION, platform.python_version()), 1)
     yield build
     resources = telemetry.resources
     if resources is None:
