@@ -40,6 +40,7 @@ HOP: Final = 12  # Meant for the next hop only, or a name only the relay writes.
 TRACEPARENT: Final = 13
 TRACESTATE: Final = 14
 REQUEST_ID: Final = 15
+BLAME: Final = 16  # coalmine-error
 
 _KINDS: Final = {
     b"content-length": LENGTH,
@@ -51,6 +52,7 @@ _KINDS: Final = {
     b"upgrade": UPGRADE,
     b"content-encoding": CODED,
     b"inference-header-content-length": JSON_LENGTH,
+    b"coalmine-error": BLAME,
     b"coalmine-reason": REASON,
     b"coalmine-revision": HOP,
     b"http2-settings": HOP,
@@ -101,6 +103,7 @@ class Special:
     """Headers of one message that mean something to the relay beyond its length; made only where there are such."""
 
     __slots__ = (
+        "blames",
         "chunked",
         "coded",
         "expect",
@@ -122,6 +125,8 @@ class Special:
         self.json_length: int | None = None
         self.reason = b""
         self.takes_trailers = False
+        #: It has a `coalmine-error`.
+        self.blames = False
         #: An answer has a request id of its own.
         self.identified = False
         #: Header lines that came after a chunked body, of those that may be passed on.
@@ -152,6 +157,7 @@ class Special:
             self.reason = value
         elif kind >= TRACEPARENT:
             self.identified = self.identified or kind == REQUEST_ID
+            self.blames = self.blames or kind == BLAME
             return True
         elif kind == TE:
             self.takes_trailers = b"trailers" in value.lower()
