@@ -104,6 +104,21 @@ class CircuitBreaker(Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     max_backoff: PositiveFloat = 60.0
 
 
+class RetryBudget(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """How many requests may be sent again to the same revision, of those of the last `window` seconds."""
+
+    percent: Percent = 20
+    min_per_second: Annotated[float, Meta(ge=0)] = 10.0
+    window: PositiveFloat = 10.0
+
+
+class Concurrency(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Requests that a pod's model is given at a time, and that may wait for their turn."""
+
+    limit: Annotated[int, Meta(ge=1)]
+    queue_depth: Annotated[int, Meta(ge=0)]
+
+
 class Timeouts(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Seconds. `response` bounds the wait for an answer's head, `idle` any silence inside a body or a tunnel."""
 
@@ -154,6 +169,8 @@ class Routing(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
     affinity: Affinity | None = None
     fallback: Fallback = Fallback()
     circuit_breaker: CircuitBreaker | None = None
+    retry_budget: RetryBudget = RetryBudget()
+    concurrency: Concurrency | None = None
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     observe: Observe = Observe()
@@ -209,9 +226,10 @@ class OutputCounts(Struct, kw_only=True, rename="camel", omit_defaults=True):
 class EpochCounts(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """Requests drawn for a revision in an epoch, charged to the revision chosen, whoever answered in the end.
 
-    `requests`: completed (cancelled and rejected ones are not); `errors`: model errors, timeouts, refused and broken
-    connections; `client_errors`: 4xx of the model; `answered`: requests with a whole answer; `over`: those among
-    `answered` that took longer than each of `Observe.thresholds` (end of stream).
+    `requests`: completed (cancelled and rejected ones are not, but for those that a full queue or an open breaker kept
+    from the revision); `errors`: these, model errors, timeouts, refused and broken connections; `client_errors`: 4xx of
+    the model; `answered`: requests with a whole answer; `over`: those among `answered` that took longer than each of
+    `Observe.thresholds` (end of stream).
     """
 
     requests: int = 0

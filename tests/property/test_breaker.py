@@ -16,7 +16,7 @@ SETTINGS = st.builds(
     success_rate=st.integers(0, 100),
     min_requests=st.integers(1, 10),
     window=st.sampled_from([0.5, 4.0, 30.0]),
-    min_backoff=st.sampled_from([0.25, 1.0]),
+    min_backoff=st.sampled_from([0.25, 1.0, 2.0]),
     max_backoff=st.sampled_from([1.0, 8.0]),
 )
 #: What happens, and how long after the last thing.
@@ -53,7 +53,7 @@ def test_it_does_what_its_settings_say(settings, events, now):
                 row, counted, backoff = 0, [], settings.min_backoff
             else:
                 assert breaker.state == "open"
-                backoff = min(backoff * 2, settings.max_backoff)
+                backoff = max(settings.min_backoff, min(backoff * 2, settings.max_backoff))
                 retry_at = now + backoff
         else:
             row = 0 if event == "ok" else row + 1

@@ -30,14 +30,14 @@ DOWN = says(answer(b"down", status="503 Service Unavailable"))
 BUG = says(answer(b"bug", status="500 Internal Server Error"))
 
 
-def canary(other: Upstream, **breaker: Any):
+def canary(other: Upstream, response: float = 20, **breaker: Any):
     """Everything is for the canary `a` (the pod's own model); `b` is stable, on another pod."""
     return routing(
         revision("a", 100, track="canary"),
         revision("b", 0, other.port),
         fallback={"chain": ["b"]},
         circuitBreaker={"consecutiveFailures": 3, "minBackoff": 60} | breaker,
-        timeouts={"response": 0.3, "idle": 0.3},
+        timeouts={"response": response},
     )
 
 
@@ -60,7 +60,7 @@ def state(pod: Pod, name: str = "a", track: str = "canary") -> str:
 @pytest.mark.parametrize(("handle", "reason"), [(reset, "reset"), (silent, "timeout"), (DOWN, "status")])
 async def test_after_so_many_failures_in_a_row_the_share_goes_to_the_fallback(model, other, start_pod, handle, reason):
     model.handle = handle
-    pod = await start_pod(model.port, canary(other))
+    pod = await start_pod(model.port, canary(other, response=1.0 if handle is silent else 20))
     for _ in range(8):
         assert (await pod.ask(post())).revision == "b"
     assert len(model.requests) == 3, "open: it is left alone"
@@ -144,7 +144,7 @@ async def test_both_versions_down_with_their_breakers_open(start_pod):
     client = await Client.connect(pod.ingress)
     for number in range(1, 9):
         reply = await client.ask(post())
-        assert (reply.header("coalmine-error"), reply.revision) == ("upstream", None)
+        assert (reply.header("coalmine-error"), reply.revision) == ("upstream" if number <= 2 else "both", None)
         assert reply.status == (502 if number <= 2 else 503)
         assert pod.telemetry.epoch("a").errors == number
     assert (reply.error, reply.header("coalmine-reason")) == ("a: its breaker is open", "breaker")

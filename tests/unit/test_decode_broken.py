@@ -125,6 +125,24 @@ BROKEN: list[tuple[str, Any, str | list[str]]] = [
         "a\r\nb",
         f'{CANARY}.match[0].headers[0].value: "a\\r\\nb" holds a control character, which no header can have',
     ),
+    # breaker, retries, concurrency
+    (
+        "spec.circuitBreaker",
+        {"consecutiveFailures": 0},
+        "spec.circuitBreaker: never opens: give consecutiveFailures or successRate",
+    ),
+    ("spec.circuitBreaker", {"successRate": 101}, "spec.circuitBreaker.successRate: 101 is over 100"),
+    ("spec.circuitBreaker", {"window": "0s"}, "spec.circuitBreaker.window: 0s is not over 0s"),
+    ("spec.circuitBreaker", {"minBackoff": 5}, f"spec.circuitBreaker.minBackoff: 5 {NO_DURATION}"),
+    ("spec.retryBudget", {"percent": -1}, "spec.retryBudget.percent: -1 is under 0"),
+    ("spec.retryBudget", {"window": "0s"}, "spec.retryBudget.window: 0s is not over 0s"),
+    ("spec.retryBudget", {"minPerSecond": 0.5}, "spec.retryBudget.minPerSecond: 0.5 is no whole number"),
+    ("spec.model.containerConcurrency", -1, "spec.model.containerConcurrency: -1 is under 0"),
+    (
+        "spec.model.queueDepth",
+        5,
+        "spec.model.queueDepth: has no meaning without a limit: give containerConcurrency",
+    ),
     # fallback
     ("spec.fallback.version", "", "spec.fallback.version: is empty: write previous, or a version and its template"),
     (

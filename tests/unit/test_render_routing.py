@@ -70,7 +70,25 @@ def test_a_plain_spec_gets_the_contracts_defaults() -> None:
     assert routing.fallback == contract.Fallback(chain=("fraud-a", "fraud-f"))
     assert routing.timeouts == contract.Timeouts()
     assert routing.limits == contract.Limits()
+    assert (routing.circuit_breaker, routing.concurrency) == (None, None)
+    assert routing.retry_budget == contract.RetryBudget()
     assert routing.observe == contract.Observe(outputs={"score": (0.0, 0.5, 1.0)})
+
+
+def test_breaker_budget_and_concurrency() -> None:
+    spec = decode(changed("spec.circuitBreaker", {"successRate": 50, "minBackoff": "250ms"})).spec
+    assert rendered(replace(FRAUD, spec=spec)).circuit_breaker == contract.CircuitBreaker(
+        success_rate=50, min_backoff=0.25
+    )
+    spec = decode(changed("spec.retryBudget", {"percent": 5, "window": "1m"})).spec
+    assert rendered(replace(FRAUD, spec=spec)).retry_budget == contract.RetryBudget(percent=5, window=60)
+    for model, concurrency in (
+        ({"containerConcurrency": 4}, contract.Concurrency(limit=4, queue_depth=40)),
+        ({"containerConcurrency": 4, "queueDepth": 0}, contract.Concurrency(limit=4, queue_depth=0)),
+        ({}, None),
+    ):
+        spec = decode(changed("spec.model", model)).spec
+        assert rendered(replace(FRAUD, spec=spec)).concurrency == concurrency
 
 
 def test_limits_and_timeouts() -> None:

@@ -6,8 +6,8 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from .attempts import CANCELLED, CLIENT_ERROR, MODEL_ERROR, OK
-from .detour import UNOPENED, Failure
+from .attempts import CANCELLED, CLIENT_ERROR, MODEL_ERROR, OK, REJECTED
+from .detour import Failure
 from .errors import error_answer
 from .heads import without
 from .reply import Reply, first_line
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .endpoints import Endpoint
     from .errors import Refusal
 
+#: Content type of answers that are read while they pass.
+_EVENTS: Final = b"text/event-stream"
 #: Bytes of a model's own error that are kept while the fallback is asked.
 KEPT_ERROR: Final = 65536
 #: Seconds in which it has to be whole.
@@ -52,10 +54,11 @@ class Answering(Sending):
         out: list[bytes] = []
         reply = self._reply
         if reply is None:
-            if answer.status in self.table.statuses and self._falls_back(connection, answer, now):
+            if answer.status >= 400 and self._falls_back(connection, answer, now):
                 return
             reply = self._open_reply(answer, out)
         client = self.client
+        pieces = answer.body
         reply.add(answer, out)
         if answer.complete and reply.size < JOINED:
             client.front.outbox.write(client.transport, b"".join(out))
@@ -63,6 +66,8 @@ class Answering(Sending):
             # A piece of a stream is somebody's token: it goes at once.
             client.front.outbox.flush()
             client.transport.writelines(out)
+        if reply.follower is not None:
+            reply.follower.feed(pieces, now)
         if answer.complete:
             self._upstream = None
             if client.paused:
@@ -144,7 +149,7 @@ class Answering(Sending):
                 self._keep(answer)
         else:
             connection.drop()
-        if failure in UNOPENED:
+        if failure.kind:
             connection.endpoint.leave_out(now)
         self._failed(failure, None, now)
         return True
@@ -171,6 +176,10 @@ class Answering(Sending):
         target = self._target
         observed = answer.status == 200 and front.observer is not None and self.method != b"HEAD"
         self._reply = reply = Reply(answer, self.table.limits.observe_bytes if observed else -1)
+        if reply.copy is not None and answer.content_type.startswith(_EVENTS) and front.observer is not None:
+            follower = front.observer.follow(target.series, self.url, self._started)
+            if follower is not None:
+                reply.follow(follower)
         self.close = reply.open(
             answer,
             self.method,
@@ -190,7 +199,11 @@ class Answering(Sending):
         status = answer.status
         series = self._target.series
         observer = self.client.front.observer
-        if observer is not None:
+        judged = status
+        if reply.follower is not None:
+            # An error inside a stream came too late for the status, and is one all the same.
+            judged = reply.follower.end(self._cell) or status
+        elif observer is not None:
             copy = reply.copy
             if copy is not None:
                 json_length = answer.special.json_length if answer.special is not None else None
@@ -201,25 +214,53 @@ class Answering(Sending):
         end = monotonic()
         duration = end - self._started
         if self._cell is not None:
-            if status < 500:
-                self._cell.answered(status, duration)
+            if judged < 500:
+                self._cell.answered(judged, duration)
             else:
                 self._cell.failed()
-        if self._target.breaker is not None:
-            self._judge(status, end)
-        self._end(OK if status < 400 else CLIENT_ERROR if status < 500 else MODEL_ERROR, status, end, now)
+        outcome = OK if judged < 400 else CLIENT_ERROR if judged < 500 else MODEL_ERROR
+        if answer.special is not None and answer.special.reason == Failure.QUEUE_FULL.reason:
+            outcome = REJECTED
+        elif self._target.breaker is not None:
+            self._judge(judged, end)
+        self._end(outcome, status, end, now)
         self.client.exchange_ended(self, end)
 
-    def _answer_error(self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"") -> None:
+    def _answer_error(
+        self,
+        status: int,
+        message: str,
+        who: bytes,
+        outcome: int,
+        *,
+        why: str,
+        reason: bytes = b"",
+        retry_after: int = 0,
+    ) -> None:
         client = self.client
+        self._target.series.refused(who, status, why)
         extra = b"coalmine-reason: %s\r\n" % reason if reason else b""
         if self.request_id:
             extra += b"x-request-id: %b\r\n" % self.request_id
+        if retry_after:
+            extra += b"retry-after: %d\r\n" % retry_after
         if not self.whole or self.http10 or self.upgrade or client.front.draining:
             self.close = True
         bodyless = self.method == b"HEAD"
         client.front.outbox.flush()
-        client.transport.write(error_answer(status, message, blame, close=self.close, bodyless=bodyless, extra=extra))
+        client.transport.write(
+            error_answer(
+                status,
+                message,
+                who,
+                close=self.close,
+                bodyless=bodyless,
+                extra=extra,
+                protocol=self.table.protocol,
+                path=self.url,
+                why=why,
+            )
+        )
         self._end(outcome, status)
         client.exchange_ended(self, monotonic())
 
@@ -238,7 +279,7 @@ class Answering(Sending):
         self, endpoint: Endpoint, answered: float, model_broke: bool, client_broke: bool, up: int, down: int
     ) -> None:
         """The revision is judged by the time until it took the upgrade (`answered`), not by how long they talked."""
-        endpoint.outstanding -= 1
+        endpoint.left()
         self.size += up
         if self._reply is not None:
             self._reply.size += down
@@ -253,7 +294,11 @@ class Answering(Sending):
         """Close the books. `came`: when the answer was here as a whole, if it was."""
         now = now or monotonic()
         upstream = (came or now) - self._sent_at if self._sent_at else 0.0
-        size = self._reply.size if self._reply is not None else 0
+        size = 0
+        if self._reply is not None:
+            size = self._reply.size
+            if self._reply.follower is not None and not came:
+                self._reply.follower.stop()
         series = self._target.series
         series.done(outcome, code, now - self._started, upstream, self.size, size, self.trace)
         series.in_flight -= 1

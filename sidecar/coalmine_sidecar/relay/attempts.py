@@ -8,11 +8,13 @@ method that is so by definition).
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic
 
 from ..contract import OUTCOMES
-from .detour import BREAKING, FORGIVEN, AnswerT, Detour, Failure
-from .errors import SIDECAR, UPSTREAM
+from .detour import BREAKING, FORGIVEN, SPENDING, AnswerT, Detour, Failure
+from .errors import BOTH, SIDECAR, UPSTREAM
+from .gate import Entry
 
 if TYPE_CHECKING:
     from ..telemetry import EpochCell
@@ -23,12 +25,14 @@ OK, CLIENT_ERROR, MODEL_ERROR, TIMEOUT, REJECTED, CANCELLED = range(len(OUTCOMES
 
 #: The client left before its answer was whole; nginx's number for it.
 CLIENT_CLOSED: Final = 499
+#: Seconds after which a client whom a full queue turned away is to come again.
+RETRY_AFTER: Final = 1
 
 
 class Attempts(Generic[AnswerT]):
     """Who is asked. Subclasses set every field, ask one endpoint at a time, and pass the answer on."""
 
-    __slots__ = ("_cell", "_chosen", "_detour", "_started", "_target", "table")
+    __slots__ = ("_cell", "_chosen", "_detour", "_started", "_target", "_waits_at", "table")
 
     table: Table
     #: When the request was whole enough to be answered, in monotonic seconds.
@@ -40,6 +44,8 @@ class Attempts(Generic[AnswerT]):
     #: What is charged with the request's end; None once it was, or if chance had no say.
     _cell: EpochCell | None
     _detour: Detour[AnswerT] | None
+    #: Whose turn it waits for.
+    _waits_at: Endpoint | None
 
     def lookup(self, name: bytes) -> bytes | None:
         """The value of a request header by its lower-case name."""
@@ -51,12 +57,13 @@ class Attempts(Generic[AnswerT]):
         """Ask the revision that routing chooses."""
         table = self.table
         if table.waiting:
-            self._answer_error(503, "no routing file yet: try again soon", SIDECAR, REJECTED)
+            self._answer_error(503, "no routing file yet: try again soon", SIDECAR, REJECTED, why="no_routing")
             return
         target, self._cell = table.route(self)
         if target is not self._target:
             self._move_to(target)
         self._chosen = target
+        target.budget.requests += 1
         if target.breaker is not None and not target.breaker.admit(now):
             self._failed(Failure.BREAKER, None, now)
             return
@@ -65,8 +72,25 @@ class Attempts(Generic[AnswerT]):
             if target.unmet:
                 self._cell = None
             self._failed(Failure.NO_ENDPOINT, None, now)
+        elif endpoint.gate is None:
+            self._ask(endpoint, now)
         else:
             self._attempt(endpoint, now)
+
+    def _attempt(self, endpoint: Endpoint, now: float, *, fresh: bool = False) -> None:
+        """Ask an endpoint, when it is this request's turn."""
+        gate = endpoint.gate
+        if gate is None:
+            self._ask(endpoint, now, fresh=fresh)
+            return
+        entry = gate.enter(self, now)
+        if entry is Entry.ADMITTED:
+            self._ask(endpoint, now, fresh=fresh)
+        elif entry is Entry.QUEUED:
+            self._waits_at = endpoint
+            self._watch_queue(now + self.table.timeouts.response)
+        else:
+            self._failed(Failure.QUEUE_FULL, endpoint, now)
 
     def _failed(self, failure: Failure, endpoint: Endpoint | None, now: float) -> None:
         """An attempt came to nothing: somebody else of the revision, another revision, or an error."""
@@ -79,13 +103,22 @@ class Attempts(Generic[AnswerT]):
         detour = self._search(endpoint)
         if detour.failure is None:
             detour.failure = failure
-        step = detour.next(target, self._chosen, failure, now) if self._may_be_sent_again(failure) else None
+        hindrance = ""
+        step = detour.next(target, self._chosen, failure, now)
+        if step is not None and not self._may_be_sent_again(failure):
+            hindrance = "" if self._kept_whole else "the request was too long to be kept for another one"
+            step = None
+        if step is not None and step.stays and failure in SPENDING and not target.budget.withdraw(now):
+            # The fallback has a load of its own, and each request comes to it once: that is no retry.
+            telemetry.retry_overflow(target.name)
+            hindrance = "the retry budget is spent"
+            step = detour.leave(target, self._chosen, failure, now)
         if target.breaker is not None and failure in BREAKING and not (step is not None and step.stays):
             # The revision as a whole: what one pod fails and another one answers is an answer.
             target.breaker.failed(now)
         if step is None:
             self._charge()
-            self._give_up(failure, detour)
+            self._give_up(failure, detour, hindrance)
             return
         if not step.stays:
             detour.give_up(target)
@@ -95,6 +128,7 @@ class Attempts(Generic[AnswerT]):
             if step.target is not self._chosen:
                 self._charge()
             self._move_to(step.target)
+            step.target.budget.requests += 1
             if step.target.breaker is not None:
                 step.target.breaker.admit(now)
         self._attempt(step.endpoint, now, fresh=step.stays)
@@ -107,6 +141,11 @@ class Attempts(Generic[AnswerT]):
         failure = Failure.STATUS
         if reason == Failure.REFUSED.reason:
             failure = Failure.CONNECT_TIMEOUT if status == 504 else Failure.REFUSED
+        elif reason == Failure.QUEUE_FULL.reason:
+            failure = Failure.QUEUE_FULL
+        # What another pod's sidecar turned away unread is nobody's answer, whatever the fallback's statuses are.
+        if status not in self.table.statuses and (failure is Failure.STATUS or self.table.chooser is None):
+            return None
         detour = self._search(endpoint)
         if self._may_be_sent_again(failure) and detour.next(self._target, self._chosen, failure, now):
             return failure
@@ -140,6 +179,26 @@ class Attempts(Generic[AnswerT]):
         if self._target is not self._chosen and self._detour is not None and self._detour.failure is not None:
             self.table.telemetry.fallback(self._chosen.name, self._target.name, self._detour.failure.fallback)
 
+    # The queue
+
+    def admitted(self, now: float) -> None:
+        """The gate's word that the turn has come."""
+        endpoint, self._waits_at = self._waits_at, None
+        if endpoint is not None:
+            self._ask(endpoint, now, fresh=self._detour is not None)
+
+    def _stop_waiting(self) -> None:
+        if self._waits_at is not None:
+            endpoint, self._waits_at = self._waits_at, None
+            if endpoint.gate is not None:
+                endpoint.gate.forget(self, monotonic())
+
+    def _waited_too_long(self, now: float) -> None:
+        endpoint, self._waits_at = self._waits_at, None
+        if endpoint is not None and endpoint.gate is not None:
+            endpoint.gate.time_out(self, now)
+        self._failed(Failure.QUEUE_FULL, endpoint, now)
+
     # Inside
 
     def _search(self, endpoint: Endpoint | None) -> Detour[AnswerT]:
@@ -150,12 +209,29 @@ class Attempts(Generic[AnswerT]):
             self._detour.tried(endpoint)
         return self._detour
 
-    def _give_up(self, failure: Failure, detour: Detour[AnswerT]) -> None:
+    def _give_up(self, failure: Failure, detour: Detour[AnswerT], hindrance: str) -> None:
+        """`hindrance`: why the sidecar asked nobody else although there was somebody; empty if there was not."""
         if detour.kept is None:
             self._move_to(self._chosen)
+            if failure is Failure.QUEUE_FULL:
+                message = f"{self._chosen.name}: {failure.message}"
+                self._answer_error(
+                    failure.status,
+                    message,
+                    SIDECAR,
+                    REJECTED,
+                    why=failure.fallback,
+                    reason=failure.reason,
+                    retry_after=RETRY_AFTER,
+                )
+                return
             outcome = TIMEOUT if failure.status == 504 else MODEL_ERROR
-            message = f"{self._chosen.name}: {failure.message}"
-            self._answer_error(failure.status, message, UPSTREAM, outcome, reason=failure.reason)
+            message, who = f"{self._chosen.name}: {failure.message}", UPSTREAM
+            if hindrance:
+                message, who = f"{message}; {hindrance}", BOTH
+            elif failure is Failure.BREAKER:
+                who = BOTH
+            self._answer_error(failure.status, message, who, outcome, why=failure.fallback, reason=failure.reason)
             return
         # The model's own words say more than ours would.
         answer, target = detour.kept
@@ -169,17 +245,40 @@ class Attempts(Generic[AnswerT]):
 
     # What a subclass has to say
 
+    @property
+    def _kept_whole(self) -> bool:
+        """All that has come of the request is still here."""
+        raise NotImplementedError
+
     def _may_be_sent_again(self, failure: Failure) -> bool:
         raise NotImplementedError
 
-    def _attempt(self, endpoint: Endpoint, now: float, *, fresh: bool = False) -> None:
+    def _ask(self, endpoint: Endpoint, now: float, *, fresh: bool = False) -> None:
         """Ask one endpoint; by a connection that nobody has used yet if `fresh`."""
+        raise NotImplementedError
+
+    def _watch_queue(self, deadline: float) -> None:
+        """It waits for its turn, but no longer than this."""
         raise NotImplementedError
 
     def _pass_on(self, answer: AnswerT) -> None:
         """Answer with a model's own error that was kept."""
         raise NotImplementedError
 
-    def _answer_error(self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"") -> None:
-        """Answer in the sidecar's own name. `reason`: for the sidecar that handed the request on."""
+    def _answer_error(
+        self,
+        status: int,
+        message: str,
+        who: bytes,
+        outcome: int,
+        *,
+        why: str,
+        reason: bytes = b"",
+        retry_after: int = 0,
+    ) -> None:
+        """Answer in the sidecar's own name.
+
+        `who` failed, and `why` (a word of telemetry.refusals); `reason`: for the sidecar that handed the request on;
+        `retry_after`: seconds.
+        """
         raise NotImplementedError

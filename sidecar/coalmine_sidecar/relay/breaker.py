@@ -78,7 +78,7 @@ class Breaker:
                 self.opened += 1
                 self._open(now)
         elif self.state == "half_open":
-            self._backoff = min(self._backoff * 2, self.settings.max_backoff)
+            self._backoff = max(self.settings.min_backoff, min(self._backoff * 2, self.settings.max_backoff))
             self._open(now)
 
     def _trips(self) -> bool:

@@ -40,6 +40,7 @@ class Failure(Enum):
     TIMEOUT = ("timeout", "timeout", "timeout", 504, "the model did not answer in time")
     STATUS = ("", "status", "", 502, "the model answered with an error")
     NO_ENDPOINT = ("", "no_endpoint", "", 503, "no endpoint", NEVER_OPENED)
+    QUEUE_FULL = ("queue_full", "queue_full", "", 503, "the queue of its model is full")
     BREAKER = ("", "breaker", "", 503, "its breaker is open")
 
     def __init__(self, retry: str, fallback: str, kind: str, status: int, message: str, reason: str = "") -> None:
@@ -52,13 +53,20 @@ class Failure(Enum):
 
 
 #: The model has seen nothing of the request.
-UNOPENED: Final = frozenset({Failure.REFUSED, Failure.CONNECT_TIMEOUT, Failure.NO_ENDPOINT, Failure.BREAKER})
+UNOPENED: Final = frozenset({
+    Failure.REFUSED, Failure.CONNECT_TIMEOUT, Failure.NO_ENDPOINT, Failure.QUEUE_FULL, Failure.BREAKER,
+})  # fmt: skip
 #: What a breaker counts: a revision was asked, and failed.
 BREAKING: Final = frozenset({
     Failure.REFUSED, Failure.CONNECT_TIMEOUT, Failure.STALE, Failure.RESET, Failure.TIMEOUT, Failure.STATUS,
 })  # fmt: skip
+#: A model may have worked for it, or has too much work: sending it again costs the revision as much as another request,
+#: and so is budgeted.
+SPENDING: Final = frozenset({Failure.STALE, Failure.RESET, Failure.QUEUE_FULL})
 #: Endpoints of one revision that are asked before another revision is, by the last failure.
-MAX_ENDPOINTS: Final = {Failure.REFUSED: 3, Failure.CONNECT_TIMEOUT: 3, Failure.NO_ENDPOINT: 3, Failure.RESET: 2}
+MAX_ENDPOINTS: Final = {
+    Failure.REFUSED: 3, Failure.CONNECT_TIMEOUT: 3, Failure.NO_ENDPOINT: 3, Failure.QUEUE_FULL: 3, Failure.RESET: 2,
+}  # fmt: skip
 #: The revision as a whole is not to blame if another of its pods answers: pods go, idle connections end.
 FORGIVEN: Final = UNOPENED | {Failure.STALE}
 
@@ -104,17 +112,9 @@ class Detour(Generic[AnswerT]):
         endpoint = self._endpoint(target, failure, now)
         if endpoint is not None:
             return Step(target, endpoint, stays=True)
-        return self._revision(target, chosen, failure, now)
+        return self.leave(target, chosen, failure, now)
 
-    def _endpoint(self, target: Target, failure: Failure, now: float) -> Endpoint | None:
-        """Another endpoint of the same revision; after a stale connection the same one, by a fresh connection."""
-        if failure is Failure.STALE:
-            return self._tried[-1]
-        if self._asked >= MAX_ENDPOINTS.get(failure, 0):
-            return None
-        return target.pick(now, self._table.below, self._tried)
-
-    def _revision(self, target: Target, chosen: Target, failure: Failure, now: float) -> Step | None:
+    def leave(self, target: Target, chosen: Target, failure: Failure, now: float) -> Step | None:
         """Who comes after `target`: the next of the chain with an endpoint that is not left out for now."""
         gone = (*self._given_up, target)
         chain = [
@@ -135,3 +135,11 @@ class Detour(Generic[AnswerT]):
         patient = failure is Failure.CONNECT_TIMEOUT and self._table.chooser is not None and now < self._patient_until
         endpoint = target.any() if patient else None
         return Step(target, endpoint, stays=False) if endpoint is not None else None
+
+    def _endpoint(self, target: Target, failure: Failure, now: float) -> Endpoint | None:
+        """Another endpoint of the same revision; after a stale connection the same one, by a fresh connection."""
+        if failure is Failure.STALE:
+            return self._tried[-1]
+        if self._asked >= MAX_ENDPOINTS.get(failure, 0):
+            return None
+        return target.pick(now, self._table.below, self._tried)

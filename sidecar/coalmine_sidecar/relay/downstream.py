@@ -121,7 +121,10 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         transport.set_write_buffer_limits(high=HIGH_WATER)
         if len(front.connections) >= front.max_connections:
             front.table.own.series.done(_REJECTED, 503, 0.0, 0.0, 0, 0)
-            transport.write(error_answer(503, "too many connections", SIDECAR, close=True))
+            why = "too_many_connections"
+            front.table.own.series.refused(SIDECAR, 503, why)
+            protocol = front.table.protocol
+            transport.write(error_answer(503, "too many connections", SIDECAR, close=True, protocol=protocol, why=why))
             self._close(now, linger=True)
         else:
             self.watch(now + (front.drain_idle if front.draining else front.table.timeouts.idle))
@@ -229,7 +232,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         exchange, self._incoming = self._incoming, None
         self._final = True
         if exchange is None:
-            exchange = self._exchange(b"GET", b"", [])
+            exchange = self._exchange(b"GET", self._url, [])
         exchange.close = True
         exchange.refusal = refusal
         if exchange is self._current:

@@ -54,6 +54,7 @@ class Exchange(Answering):
         self._cell = None
         self._upstream = None
         self._connecting = None
+        self._waits_at = None
         self._sent_at = 0.0
         self._detour = None
         self._reply = None
@@ -76,7 +77,7 @@ class Exchange(Answering):
             self._end(REJECTED, self._reply.status)
             self.client.abort()
         else:
-            self._answer_error(refusal.status, str(refusal), SIDECAR, REJECTED)
+            self._answer_error(refusal.status, str(refusal), SIDECAR, REJECTED, why=refusal.why)
 
     def cancel(self) -> None:
         """The client is gone: so is the reason for the model to go on."""
@@ -96,7 +97,9 @@ class Exchange(Answering):
     def expire(self, now: float) -> None:
         """The deadline came: somebody was silent for too long."""
         upstream = self._upstream
-        if upstream is None:
+        if self._waits_at is not None:
+            self._waited_too_long(now)
+        elif upstream is None:
             # Connecting has a time limit of its own.
             self.client.watch(now + self.table.timeouts.connect)
         elif self._reply is not None:

@@ -35,6 +35,18 @@ class AnswerObserver(Protocol):
 
     def skip(self, series: Series, reason: str) -> None: ...
 
+    def follow(self, series: Series, path: bytes, started: float) -> AnswerFollower | None: ...
+
+
+class AnswerFollower(Protocol):
+    """Who reads one answer while it passes: observe.stream.Follower."""
+
+    def feed(self, pieces: list[bytes], now: float) -> None: ...
+
+    def end(self, cell: EpochCell | None) -> int: ...
+
+    def stop(self) -> None: ...
+
 
 class Front:
     """`ingress` routes, announces who answered and lets answers be observed; `local` serves this pod's model alone.

@@ -146,7 +146,7 @@ class RequestReader(Timed):
                 lines, ids, self.front.table.new_trace, traceparent, tracestate, request_id
             )
         if len(self._queue) >= MAX_PIPELINED:
-            raise Refusal(503, f"more than {MAX_PIPELINED} requests sent ahead")
+            raise Refusal(503, f"more than {MAX_PIPELINED} requests sent ahead", "too_far_ahead")
         keep_alive = parser.should_keep_alive()
         if not keep_alive or special is not None:
             # Only these can be of another version than 1.1; asking for it costs as much as all the rest here.

@@ -128,7 +128,7 @@ class Sending(Attempts[Answer]):
             return
         self._connecting = None
         if connection.lost:
-            connection.endpoint.outstanding -= 1
+            connection.endpoint.left()
             self._failed(Failure.RESET, connection.endpoint, monotonic())
         else:
             self._send(connection, monotonic())
@@ -136,7 +136,7 @@ class Sending(Attempts[Answer]):
     def refused(self, endpoint: Endpoint, *, timed_out: bool) -> None:
         if self._connecting is not None:
             self._connecting = None
-            endpoint.outstanding -= 1
+            endpoint.left()
             self._failed(Failure.CONNECT_TIMEOUT if timed_out else Failure.REFUSED, endpoint, monotonic())
 
     # What upstream connections call, once the request is sent
@@ -159,7 +159,7 @@ class Sending(Attempts[Answer]):
 
     # Inside
 
-    def _attempt(self, endpoint: Endpoint, now: float, *, fresh: bool = False) -> None:
+    def _ask(self, endpoint: Endpoint, now: float, *, fresh: bool = False) -> None:
         endpoint.outstanding += 1
         connection = None if fresh else endpoint.take()
         if connection is not None:
@@ -167,6 +167,9 @@ class Sending(Attempts[Answer]):
             return
         self._connecting = endpoint
         endpoint.connect(self, self.table.timeouts.connect)
+
+    def _watch_queue(self, deadline: float) -> None:
+        self.client.watch(deadline)
 
     def _send(self, connection: UpstreamConnection, now: float) -> None:
         connection.begin(self)
@@ -200,6 +203,10 @@ class Sending(Attempts[Answer]):
             connection.transport.write(b"".join(head))
             self.pump()
 
+    @property
+    def _kept_whole(self) -> bool:
+        return not self._sent
+
     def _may_be_sent_again(self, failure: Failure) -> bool:
         if self._sent:
             return False
@@ -209,8 +216,9 @@ class Sending(Attempts[Answer]):
 
     def _drop_upstream(self) -> None:
         if self._upstream is not None:
-            self._upstream.drop()
-            self._upstream = None
+            upstream, self._upstream = self._upstream, None
+            upstream.drop()
         if self._connecting is not None:
-            self._connecting.outstanding -= 1
-            self._connecting = None
+            endpoint, self._connecting = self._connecting, None
+            endpoint.left()
+        self._stop_waiting()

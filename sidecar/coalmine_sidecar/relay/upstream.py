@@ -85,18 +85,18 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         """Give the connection back after an answer; where it can't be used again it is closed."""
         self.exchange = None
         self.used += 1
-        self.endpoint.outstanding -= 1
         if reusable and self._keep and not self._dirty and not self.lost and not self.paused:
             self.endpoint.park(self, now)
         else:
             self.transport.abort()
+        self.endpoint.left()
 
     def drop(self) -> None:
         """Give up a request under way: the server learns of it by the end of its connection."""
         self.exchange = None
-        self.endpoint.outstanding -= 1
         if not self.lost:
             self.transport.abort()
+        self.endpoint.left()
 
     def leave(self) -> asyncio.Transport:
         """Another protocol takes the connection over; the endpoint stays charged with it."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ..contract import KEPT_VALUES, OUTCOMES, EpochCounts
 from ..protocols import EXTRACT_FAILURES, Value
 from .outputs import OTHER, Edges, OutputSet
+from .refusals import REFUSALS, Refused, counted_as
 
 if TYPE_CHECKING:
     from ..protocols.generation import Operation
@@ -38,6 +39,7 @@ _LARGEST: Final = 1e300
 #: Booleans are classes.
 _NUMBERS: Final = (float, int)
 
+TURNED_AWAY: Final = ("full", "timeout")
 SKIPS: Final = ("budget", "queue", "size", "encoding")
 
 
@@ -100,8 +102,8 @@ class Series:
 
     __slots__ = (
         "_answers", "_duration", "_overhead", "_request_bytes", "_requests", "_response_bytes", "_upstream",
-        "extract_failures", "generations", "in_flight", "last_routed", "outputs", "predictions", "revision", "role",
-        "skipped", "values",
+        "extract_failures", "generations", "in_flight", "last_routed", "outputs", "predictions", "refusals", "revision",
+        "role", "skipped", "values",
     )  # fmt: skip
 
     def __init__(self, revision: str, role: str, edges: Mapping[str, Edges]) -> None:
@@ -119,6 +121,8 @@ class Series:
         #: Final answers that are in none of these yet.
         self._answers: list[_Final] = []
         self.predictions = 0
+        #: Answers in the sidecar's own name.
+        self.refusals: dict[Refused, int] = dict.fromkeys(REFUSALS, 0)
         self.skipped = zeros(SKIPS)
         self.extract_failures = zeros((*EXTRACT_FAILURES, "internal"))
         self.outputs = OutputSet(edges)
@@ -179,6 +183,13 @@ class Series:
         self._fold()
         return self._response_bytes
 
+    def refused(self, who: bytes, status: int, why: str) -> None:
+        """Count an answer in the sidecar's own name: a word of refusals.WHO, its status, a word for the reason."""
+        key = (who.decode(), status, why)
+        if key not in self.refusals:
+            key = counted_as(*key)
+        self.refusals[key] = self.refusals.get(key, 0) + 1
+
     def configure(self, edges: Mapping[str, Edges]) -> None:
         self.outputs.configure(edges)
         for name in self.values.keys() - self.outputs.by_name.keys():
@@ -215,6 +226,17 @@ class Series:
             if ring is None:
                 ring = self.values[output] = deque(maxlen=KEPT_VALUES)
             ring.append(float(value))  # type: ignore[arg-type] # it is a number
+
+
+class QueueCounters:
+    """Of the queue before the model: requests in it, seconds that all requests waited, those turned away."""
+
+    __slots__ = ("depth", "turned_away", "wait")
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.wait = Histogram(LATENCY)
+        self.turned_away = zeros(TURNED_AWAY)
 
 
 class EpochCell:

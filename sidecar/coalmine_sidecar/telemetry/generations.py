@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 from ..protocols.generation import FINISH_REASONS, Generation, Operation
 from .counters import Histogram, Series, bump, zeros
-from .histograms import buckets_of
+from .histograms import add_histogram
 from .outputs import OTHER
 
 #: Upper bounds (`le`) as OpenTelemetry's conventions for generative AI advise (opentelemetry.io/docs/specs/semconv).
@@ -106,16 +106,12 @@ def generation_metrics(
     )
     for labels, counters in rows:
         if counters.first_token is not None:
-            _add(first, labels, counters.first_token)
+            add_histogram(first, labels, counters.first_token)
         for counted_by, histogram in counters.per_token.items():
-            _add(each, (*labels, counted_by), histogram)
+            add_histogram(each, (*labels, counted_by), histogram)
         for (kind, counted_by), histogram in counters.tokens.items():
-            _add(tokens, (*labels, kind, counted_by), histogram)
+            add_histogram(tokens, (*labels, kind, counted_by), histogram)
         for reason, count in counters.finish_reasons.items():
             reasons.add_metric((*labels, reason), count)
         errors.add_metric(labels, counters.errors)
     yield from (first, each, tokens, reasons, errors)
-
-
-def _add(family: HistogramMetricFamily, labels: Iterable[str], histogram: Histogram) -> None:
-    family.add_metric(tuple(labels), buckets_of(histogram), histogram.total)

@@ -17,7 +17,7 @@ from .. import VERSION
 from ..contract import OUTCOMES, REASONS
 from .counters import NO_CODE, Histogram, Series
 from .generations import generation_metrics
-from .histograms import buckets_of
+from .histograms import add_histogram
 from .outputs import OTHER, OutputCounter, bin_names
 from .store import RevisionCounters, Telemetry
 
@@ -53,6 +53,7 @@ class TelemetryCollector(Collector):
         yield from _observations(ingress)
         yield from generation_metrics(_REVISION, [(labels, s.generations) for labels, s in ingress])
         yield from _routing(telemetry, model, revisions)
+        yield from _queue(telemetry, model)
         yield from _process(telemetry, model)
 
 
@@ -63,17 +64,24 @@ _LabelledSeries = Sequence[tuple[_Labels, Series]]
 def _requests(series: _LabelledSeries) -> Iterator[Metric]:
     total = _counter("coalmine_requests", "Requests by their final answer.", (*_SERIES, "outcome", "code"))
     in_flight = _gauge("coalmine_requests_in_flight", "Requests that are not answered yet.", _SERIES)
+    refusals = _counter(
+        "coalmine_refusals",
+        "Answers in the sidecar's own name: who failed, and why.",
+        (*_SERIES, "who", "code", "reason"),
+    )
     for labels, s in series:
+        for (who, code, why), count in s.refusals.items():
+            refusals.add_metric((*labels, who, str(code), why), count)
         for (outcome, code), count in s.requests.items():
             total.add_metric((*labels, OUTCOMES[outcome], OTHER if code == NO_CODE else str(code)), count)
         in_flight.add_metric(labels, s.in_flight)
     yield total
+    yield refusals
     yield in_flight
     for name, text, get in _HISTOGRAMS:
         family = HistogramMetricFamily(name, text, labels=_SERIES)
         for labels, s in series:
-            histogram = get(s)
-            family.add_metric(labels, buckets_of(histogram), histogram.total)
+            add_histogram(family, labels, get(s))
         yield family
 
 
@@ -112,6 +120,9 @@ def _routing(
     decisions = _counter("coalmine_route_decisions", "Why requests went where they went.", (*_REVISION, "reason"))
     weight = _gauge("coalmine_route_weight", "Per cent of the requests that a revision shall get.", _REVISION)
     retries = _counter("coalmine_retries", "Requests sent again to the same revision.", (*_REVISION, "reason"))
+    overflow = _counter(
+        "coalmine_retry_overflow", "Requests not sent again because the retry budget was spent.", _REVISION
+    )
     errors = _counter(
         "coalmine_upstream_connection_errors", "Connections to a revision that broke.", (*_REVISION, "kind")
     )
@@ -125,6 +136,7 @@ def _routing(
         _add_reasons(decisions, labels, dict(zip(REASONS, r.decisions, strict=True)))
         weight.add_metric(labels, r.weight)
         _add_reasons(retries, labels, r.retries)
+        overflow.add_metric(labels, r.retry_overflow)
         _add_reasons(errors, labels, r.connection_errors)
     fallbacks = _counter(
         "coalmine_fallbacks",
@@ -140,6 +152,7 @@ def _routing(
             decisions,
             weight,
             retries,
+            overflow,
             errors,
             state,
             opened,
@@ -150,6 +163,25 @@ def _routing(
             ),
         )
     )
+
+
+def _queue(telemetry: Telemetry, model: str) -> Iterator[Metric]:
+    queue = telemetry.queue
+    if queue is None:
+        return
+    own = telemetry.revisions[telemetry.revision]
+    labels = (model, own.version, own.track)
+    depth = _gauge("coalmine_queue_depth", "Requests that wait for their turn at the pod's model.", _REVISION)
+    depth.add_metric(labels, queue.depth)
+    yield depth
+    wait = HistogramMetricFamily("coalmine_queue_wait_seconds", "For how long requests waited.", labels=_REVISION)
+    add_histogram(wait, labels, queue.wait)
+    yield wait
+    away = _counter(
+        "coalmine_queue_turned_away", "Requests that the queue had no room or no time for.", (*_REVISION, "reason")
+    )
+    _add_reasons(away, labels, queue.turned_away)
+    yield away
 
 
 def _process(telemetry: Telemetry, model: str) -> Iterator[Metric]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, Protocol
 
 from ..contract import KEPT_EPOCHS, REASONS, Resources, Routing, Track
-from .counters import EpochCell, Series, bump, zeros
+from .counters import EpochCell, QueueCounters, Series, bump, zeros
 from .outputs import MAX_NAME_LENGTH, printable
 
 Role = Literal["ingress", "local"]
@@ -16,8 +16,8 @@ Role = Literal["ingress", "local"]
 KEPT_RETIRED: Final = 4
 MAX_REVISIONS: Final = 16
 
-FALLBACKS: Final = ("refused", "reset", "timeout", "status", "no_endpoint", "breaker")
-RETRIES: Final = ("refused", "stale", "reset", "timeout")
+FALLBACKS: Final = ("refused", "reset", "timeout", "status", "no_endpoint", "breaker", "queue_full")
+RETRIES: Final = ("refused", "stale", "reset", "timeout", "queue_full")
 CONNECTION_ERRORS: Final = ("connect", "stale", "reset", "timeout")
 
 
@@ -31,7 +31,18 @@ class BreakerSeen(Protocol):
 class RevisionCounters:
     """What is counted of one revision. `version` is unique among the revisions kept: it is their label."""
 
-    __slots__ = ("breaker", "connection_errors", "decisions", "name", "retries", "series", "track", "version", "weight")
+    __slots__ = (
+        "breaker",
+        "connection_errors",
+        "decisions",
+        "name",
+        "retries",
+        "retry_overflow",
+        "series",
+        "track",
+        "version",
+        "weight",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -40,6 +51,7 @@ class RevisionCounters:
         self.weight = 0
         self.decisions = [0] * len(REASONS)
         self.retries = zeros(RETRIES)
+        self.retry_overflow = 0
         self.connection_errors = zeros(CONNECTION_ERRORS)
         self.series: dict[str, Series] = {}
         self.breaker: BreakerSeen | None = None
@@ -57,6 +69,8 @@ class Telemetry:
         self.revision = revision
         self.boot = boot or secrets.token_hex(8)
         self.draining = False
+        #: Of the queue before the pod's own model, where there is one.
+        self.queue: QueueCounters | None = None
         self.routing: Routing | None = None
         self.routing_errors = 0
         self.last_routing_error = ""
@@ -120,6 +134,12 @@ class Telemetry:
         counters = self.revisions.get(revision)
         if counters is not None:
             bump(counters.retries, reason)
+
+    def retry_overflow(self, revision: str) -> None:
+        """Count a request that was not sent again because the budget was spent."""
+        counters = self.revisions.get(revision)
+        if counters is not None:
+            counters.retry_overflow += 1
 
     def connection_error(self, revision: str, kind: str) -> None:
         """Count a broken connection to a revision; `kind` is one of CONNECTION_ERRORS."""

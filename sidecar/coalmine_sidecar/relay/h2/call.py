@@ -9,9 +9,10 @@ from __future__ import annotations
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
+from ...telemetry.refusals import reason_of
 from ..attempts import CANCELLED, CLIENT_CLOSED, MODEL_ERROR, REJECTED, TIMEOUT, Attempts
 from ..detour import UNOPENED, Failure
-from ..errors import SIDECAR, UPSTREAM
+from ..errors import SIDECAR, UPSTREAM, refusal_fields
 from ..sweeper import NEVER
 from ..trace import identified_fields
 from .fields import Field, Fields, find
@@ -48,9 +49,9 @@ class Call(Attempts[Fields]):
 
     __slots__ = (
         "_answer_credited", "_answer_size", "_bound", "_channel", "_client_deadline", "_connecting", "_copy",
-        "_credited", "_done", "_down", "_fields", "_grpc", "_http_status", "_kept", "_request_id", "_sent_at", "_size",
-        "_skipped", "_status", "_trace", "_trailers", "_turned_away", "_up", "_up_sent", "_whole", "answering",
-        "client", "deadline", "wake",
+        "_credited", "_done", "_down", "_fields", "_grpc", "_http_status", "_kept", "_no_room", "_queue_deadline",
+        "_request_id", "_sent_at", "_size", "_skipped", "_status", "_trace", "_trailers", "_turned_away", "_up",
+        "_up_sent", "_whole", "answering", "client", "deadline", "wake",
     )  # fmt: skip
 
     def __init__(self, client: ClientLink, down: Stream, table: Table, fields: Fields) -> None:
@@ -76,6 +77,8 @@ class Call(Attempts[Fields]):
         self._cell = None
         self._channel: Channel | None = None
         self._connecting: Channel | None = None
+        self._waits_at = None
+        self._queue_deadline = NEVER
         self._up: Stream | None = None
         self._up_sent = 0
         self._sent_at = 0.0
@@ -87,6 +90,8 @@ class Call(Attempts[Fields]):
         self._http_status = 0
         #: What the whole answer counts as; 0 until its end has come.
         self._status = 0
+        #: It is a sidecar's word that the queue of its model is full.
+        self._no_room = False
         self._answer_size = self._answer_credited = 0
         self._copy: list[bytes] | None = None
         self._skipped = ""
@@ -145,9 +150,14 @@ class Call(Attempts[Fields]):
             self._drop_up()
             self._charge()
             if self.answering:
-                self._break(504, "the deadline is over", SIDECAR, TIMEOUT)
+                self._break(504, "the deadline is over", SIDECAR, TIMEOUT, why="deadline")
             else:
-                self._answer_error(504, "the deadline is over", SIDECAR, TIMEOUT)
+                self._answer_error(504, "the deadline is over", SIDECAR, TIMEOUT, why="deadline")
+        elif self._waits_at is not None:
+            if now >= self._queue_deadline:
+                self._waited_too_long(now)
+            else:
+                self._watch_queue(self._queue_deadline)
         elif self._up is not None and not self.answering and self._whole:
             channel = self._channel
             self._drop_up()
@@ -163,7 +173,7 @@ class Call(Attempts[Fields]):
 
     def refused(self, channel: Channel, *, timed_out: bool) -> None:
         self._connecting = None
-        channel.outstanding -= 1
+        channel.left()
         self._failed(Failure.CONNECT_TIMEOUT if timed_out else Failure.REFUSED, channel, monotonic())
 
     def request_sent(self, stream: Stream, size: int) -> None:
@@ -181,7 +191,7 @@ class Call(Attempts[Fields]):
             return  # A hint the client can do without.
         grpc_status = find(fields, b"grpc-status")
         status = counted(grpc_status, http_status) if end else http_status
-        if status in self.table.statuses and self._falls_back(fields, status, end=end):
+        if status >= 400 and self._falls_back(fields, status, end=end):
             return
         self._http_status = http_status
         self._open_reply(fields, end=end)
@@ -213,7 +223,7 @@ class Call(Attempts[Fields]):
         self._drop_up()
         if self.answering:
             self._charge()
-            self._break(502, f"{self._target.name}: the model broke off its answer", UPSTREAM, MODEL_ERROR)
+            self._break(502, f"{self._target.name}: the model broke off its answer", UPSTREAM, MODEL_ERROR, why="reset")
             return
         # Turned away unread (RFC 9113, 8.7): the same pod by another connection, once.
         stale = code == REFUSED_STREAM and not self._turned_away
@@ -222,7 +232,7 @@ class Call(Attempts[Fields]):
 
     # Attempts
 
-    def _attempt(self, endpoint: Endpoint, now: float, *, fresh: bool = False) -> None:
+    def _ask(self, endpoint: Endpoint, now: float, *, fresh: bool = False) -> None:
         if not isinstance(endpoint, Channel):
             raise TypeError("a view's endpoints are channels")
         endpoint.outstanding += 1
@@ -234,8 +244,12 @@ class Call(Attempts[Fields]):
         self._connecting = endpoint
         if not endpoint.open(self, self.table.timeouts.connect):
             self._connecting = None
-            endpoint.outstanding -= 1
+            endpoint.left()
             self._failed(Failure.REFUSED, endpoint, now)
+
+    def _watch_queue(self, deadline: float) -> None:
+        self._queue_deadline = deadline
+        self.client.sweeper.watch(self, min(self._client_deadline, deadline))
 
     def _send(self, link: ModelLink, now: float) -> None:
         self._up = up = link.open(self)
@@ -283,6 +297,10 @@ class Call(Attempts[Fields]):
         deadline = min(self._client_deadline, now + self.table.timeouts.response if waits else NEVER)
         self.client.sweeper.watch(self, deadline)
 
+    @property
+    def _kept_whole(self) -> bool:
+        return self._kept is not None
+
     def _may_be_sent_again(self, failure: Failure) -> bool:
         if self._kept is None:
             return False
@@ -300,7 +318,7 @@ class Call(Attempts[Fields]):
         if end and failure is Failure.STATUS:
             self._keep(fields)
         self._drop_up()
-        if failure in UNOPENED and channel is not None:
+        if failure.kind and channel is not None:
             channel.leave_out(now)
         self._failed(failure, None, now)
         return True
@@ -321,11 +339,12 @@ class Call(Attempts[Fields]):
             self._answer_credited = self._answer_size
             up.reset(CANCEL)
             if self._channel is not None:
-                self._channel.outstanding -= 1
+                self._channel.left()
         if self._connecting is not None:
             self._connecting.forget(self)
-            self._connecting.outstanding -= 1
-            self._connecting = None
+            channel, self._connecting = self._connecting, None
+            channel.left()
+        self._stop_waiting()
 
     # The answer
 
@@ -349,6 +368,7 @@ class Call(Attempts[Fields]):
         """The end of the answer has come, and is queued for the client."""
         grpc_status = find(fields, b"grpc-status")
         self._status = 500 if self._grpc and grpc_status is None else counted(grpc_status, self._http_status)
+        self._no_room = self._status >= 500 and find(fields, b"coalmine-reason") == Failure.QUEUE_FULL.reason
         if self._down.local_closed:
             self._finish()
 
@@ -356,7 +376,8 @@ class Call(Attempts[Fields]):
         """The whole answer is with the client's connection."""
         now = monotonic()
         status = self._status
-        self._judge(status, now)
+        if not self._no_room:
+            self._judge(status, now)
         if self._cell is not None:
             if status < 500:
                 self._cell.answered(status, now - self._started)
@@ -365,7 +386,7 @@ class Call(Attempts[Fields]):
         if status == 200:
             self._offer()
         self._drop_up()
-        self._end(outcome(status), status, now)
+        self._end(REJECTED if self._no_room else outcome(status), status, now)
         self.client.answered()
 
     def _offer(self) -> None:
@@ -382,10 +403,33 @@ class Call(Attempts[Fields]):
         elif self._skipped:
             observer.skip(series, self._skipped)
 
-    def _answer_error(self, status: int, message: str, blame: bytes, outcome: int, *, reason: bytes = b"") -> None:
-        fields, body = error_fields(status, message, blame, grpc=self._grpc, reason=reason)
+    def _answer_error(
+        self,
+        status: int,
+        message: str,
+        who: bytes,
+        outcome: int,
+        *,
+        why: str,
+        reason: bytes = b"",
+        retry_after: int = 0,
+    ) -> None:
+        self._target.series.refused(who, status, why)
+        if self._grpc:
+            fields, body = error_fields(status, message, who), b""
+        else:
+            path = find(self._fields, b":path") or b""
+            fields, body = refusal_fields(self.table.protocol, path, status, message, who, why)
+            fields.insert(0, (b":status", b"%d" % status))
+        if reason:
+            fields.append((b"coalmine-reason", reason))
         if self._request_id:
             fields.append((_REQUEST_ID, self._request_id))
+        if retry_after and self._grpc:
+            # gRFC A6: what Retry-After is to HTTP.
+            fields.append((b"grpc-retry-pushback-ms", b"%d" % (retry_after * 1000)))
+        elif retry_after:
+            fields.append((b"retry-after", b"%d" % retry_after))
         self.answering = True
         self._down.send_headers(fields, end=not body)
         if body:
@@ -396,14 +440,15 @@ class Call(Attempts[Fields]):
         """Say no, in the middle of the request."""
         self._drop_up()
         if self.answering:
-            self._break(status, message, SIDECAR, REJECTED)
+            self._break(status, message, SIDECAR, REJECTED, why=reason_of(status))
         else:
-            self._answer_error(status, message, SIDECAR, REJECTED)
+            self._answer_error(status, message, SIDECAR, REJECTED, why=reason_of(status))
 
-    def _break(self, status: int, message: str, blame: bytes, result: int) -> None:
+    def _break(self, status: int, message: str, who: bytes, result: int, *, why: str) -> None:
         """The answer can't be finished: gRPC has trailers to say so, others see the stream reset."""
         if self._grpc and not self._down.local_closed:
-            self._down.finish([*error_trailers(status, message), (b"coalmine-error", blame)])
+            self._target.series.refused(who, status, why)
+            self._down.finish([*error_trailers(status, message), (b"coalmine-error", who)])
         else:
             self._down.reset(INTERNAL_ERROR)
         if result in (MODEL_ERROR, TIMEOUT):

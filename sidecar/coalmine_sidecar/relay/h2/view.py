@@ -63,5 +63,6 @@ def _seen(target: Target) -> Target:
         model=model,
         endpoints=_Channels(target.endpoints),
         met=target.met,
+        budget=target.budget,
         breaker=target.breaker,
     )
