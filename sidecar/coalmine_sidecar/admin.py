@@ -93,6 +93,8 @@ def _why_not_ready(telemetry: Telemetry, model: bool | str) -> str:
     """A pod that drains is ready: a Service that has no other pod left keeps to those that end and are ready."""
     if telemetry.routing is None:
         return telemetry.last_routing_error or "no routing file yet"
+    if telemetry.hindrances:
+        return next(iter(telemetry.hindrances.values()))
     if isinstance(model, str):
         return model
     return "" if model else "the model is not ready"

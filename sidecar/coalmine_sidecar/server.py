@@ -25,6 +25,7 @@ from .relay.relay import Relay
 from .relay.watcher import RoutingFile
 from .settings import Listen, Settings, open_socket
 from .telemetry import Telemetry
+from .warmup import WarmUp
 
 #: Share of the process's time that reading answers may take. At full load of small answers it takes a quarter, so
 #: this leaves nothing unread there, and bounds what huge answers cost the requests beside them.
@@ -70,6 +71,10 @@ async def serve(settings: Settings) -> int:
             raise StartError(str(error)) from None
         routing.watch(loop)
         stack.callback(routing.stop)
+
+        if settings.warmup:
+            warming = asyncio.create_task(WarmUp(settings.warmup, relay, telemetry, model=settings.model).run())
+            stack.callback(warming.cancel)
 
         resources = ResourceReader(
             settings.model_pid_file, memory_limit_bytes=settings.memory_limit, cpu_limit_cores=settings.cpu_limit

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import msgspec
 
+from .contract import WarmupRequest, decode_warmup
 from .drain import HOLD
 from .relay.names import split_address
 
@@ -32,7 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`memory_limit` bytes and `cpu_limit` cores of the model, 0 where there is none; `drain_timeout` seconds.
 
     `model_grpc`: where the model speaks gRPC, None: at `model`. `drain_key`: what a drain by HTTP has to show; empty:
-    there is none. `drain_hold`: see `drain`, seconds.
+    there is none. `drain_hold`: see `drain`, seconds. `warmup`: what the model answers before the pod is ready.
     """
 
     routing: Path
@@ -50,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_key: str = ""
     drain_hold: float = HOLD
     max_connections: int = 10_000
+    warmup: tuple[WarmupRequest, ...] = ()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -90,6 +92,7 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
     flag("drain-key", str, "KEY", "")
     flag("drain-hold", _number, "SECONDS", HOLD)
     flag("max-connections", _count, "COUNT", 10_000)
+    flag("warmup", _warmup, "JSON", "")
     given = vars(parser.parse_args(arguments))
     pid_file = given.pop("model_pid_file")
     # Path("") is the working directory: an unset variable of a template must not become one.
@@ -138,6 +141,13 @@ def _listen(text: str) -> Listen:
             raise argparse.ArgumentTypeError(f"{text!r} is no fd:NUMBER")
         return Listen(fd=int(text[3:]))
     return Listen(*_address(text))
+
+
+def _warmup(text: str) -> tuple[WarmupRequest, ...]:
+    try:
+        return decode_warmup(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"no warm-up: {error}") from None
 
 
 def _number(text: str) -> float:

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from ..contract import Timeouts
-from .sweeper import Sweeper
+from .sweeper import NEVER, Sweeper
 from .upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Endpoint:
     """One host and port. `outstanding` counts requests under way there, those still connecting included."""
 
     __slots__ = (
-        "_connecting", "failures", "host", "idle", "keepalive", "outstanding", "port", "retired", "shut_until",
+        "_connecting", "failures", "held", "host", "idle", "keepalive", "outstanding", "port", "retired", "shut_until",
         "sweeper", "twin",
     )  # fmt: skip
 
@@ -41,6 +41,8 @@ class Endpoint:
         self.outstanding = 0
         self.failures = 0
         self.shut_until = 0.0
+        #: Asked by nobody, not even by those who have no other hope: a model that is being warmed up.
+        self.held = False
         #: No longer in the routing file: what is under way ends in peace, nothing is kept.
         self.retired = False
         #: The same place as gRPC's calls see it (`h2`): other connections, failures of its own.
@@ -54,7 +56,7 @@ class Endpoint:
         """Open a connection for an exchange, which is told of it by `connected` or `refused`."""
         if self.failures:
             # This request finds out whether the endpoint is back; the others need not wait for it as well.
-            self.shut_until = monotonic() + self._pause()
+            self._shut(monotonic() + self._pause())
         task = asyncio.get_running_loop().create_task(self._connect(exchange, timeout))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
@@ -69,13 +71,22 @@ class Endpoint:
             exchange.refused(self, timed_out=isinstance(error, TimeoutError))
             return
         self.failures = 0
-        self.shut_until = 0.0
+        self._shut(0.0)
         exchange.connected(connection)
 
     def leave_out(self, now: float) -> None:
         """Not to be asked for a while: it refused, or its sidecar says that its model did."""
         self.failures += 1
-        self.shut_until = now + self._pause()
+        self._shut(now + self._pause())
+
+    def hold(self, held: bool) -> None:
+        """Keep it from being asked at all, or let it be asked again."""
+        self.held = held
+        self.failures = 0
+        self._shut(0.0)
+
+    def _shut(self, until: float) -> None:
+        self.shut_until = NEVER if self.held else until
 
     def _pause(self) -> float:
         return min(FIRST_PAUSE * 2.0 ** min(self.failures - 1, 10), LAST_PAUSE)

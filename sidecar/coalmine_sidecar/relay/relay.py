@@ -13,6 +13,7 @@ from ..telemetry import Telemetry
 from .endpoints import Book, Endpoint
 from .front import MAX_CONNECTIONS, AnswerObserver, Front
 from .h2.model import Channel
+from .h2.view import channel_of
 from .names import Names, split_address
 from .outbox import Outbox
 from .sweeper import Sweeper
@@ -96,6 +97,11 @@ class Relay:
         )
         self.local.table = self._local_table(routing)
         log.info("routing generation %d: %s", routing.generation, _shares(routing))
+
+    def hold_model(self, held: bool) -> None:
+        """Send the pod's own model no requests for now; other pods and revisions answer them."""
+        for endpoint in (self._model, channel_of(self._model)):
+            endpoint.hold(held)
 
     def close(self) -> None:
         """End every connection and every timer."""

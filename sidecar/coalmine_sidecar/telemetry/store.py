@@ -17,6 +17,7 @@ MAX_REVISIONS: Final = 16
 
 FALLBACKS: Final = ("refused", "reset", "timeout", "status", "no_endpoint")
 RETRIES: Final = ("refused", "stale", "reset", "timeout")
+WARMUPS: Final = ("ok", "status", "error")
 CONNECTION_ERRORS: Final = ("connect", "stale", "reset", "timeout")
 
 
@@ -51,6 +52,9 @@ class Telemetry:
         self.routing: Routing | None = None
         self.routing_errors = 0
         self.last_routing_error = ""
+        #: What keeps the pod from being ready beside the routing file, by who says so; the first one is told.
+        self.hindrances: dict[str, str] = {}
+        self.warmups = zeros(WARMUPS)
         self.resources: Resources | None = None
         self.revisions: dict[str, RevisionCounters] = {revision: RevisionCounters(revision)}
         self.fallbacks: dict[tuple[str, str], dict[str, int]] = {}
@@ -117,6 +121,10 @@ class Telemetry:
         counters = self.revisions.get(revision)
         if counters is not None:
             bump(counters.connection_errors, kind)
+
+    def warmup(self, outcome: str) -> None:
+        """Count a request of the warm-up; `outcome` is one of WARMUPS: answered as wanted, otherwise, or not at all."""
+        bump(self.warmups, outcome)
 
     def reload_failed(self, message: str) -> None:
         """Count a routing file that could not be used; the last good one stays in force."""

@@ -186,7 +186,7 @@ class Channel(Endpoint):
         self._waiting[call] = None
         if self._opening is None:
             if self.failures:
-                self.shut_until = monotonic() + self._pause()
+                self._shut(monotonic() + self._pause())
             self._opening = asyncio.get_running_loop().create_task(self._open(timeout))
         return True
 
@@ -210,7 +210,7 @@ class Channel(Endpoint):
             return
         self._opening = None
         self.failures = 0
-        self.shut_until = 0.0
+        self._shut(0.0)
         self.links.add(link)
         served = 0
         while self._waiting and link.room:
