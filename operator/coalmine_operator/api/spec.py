@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from coalmine_sidecar.contract import MAX_WARMUPS
+
 from .duration import Duration
 
 GROUP = "coalmine.dev"
@@ -42,6 +44,24 @@ class _Spec(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fi
     """What all parts of the spec share."""
 
 
+class HeaderMatch(_Spec, frozen=True):
+    name: Text
+    value: Annotated[str, Meta(max_length=4096)]
+
+
+class WarmupRequest(_Spec, frozen=True):
+    """A request that the model answers with `status`, `repeat` times in a row, before its pod is ready."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=2048)]
+    method: Literal["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"] = "POST"
+    headers: Annotated[tuple[HeaderMatch, ...], Meta(max_length=16)] = ()
+    body: Annotated[str, Meta(max_length=65536)] = ""
+    body_base64: Annotated[str, Meta(max_length=65536)] = ""
+    repeat: Annotated[int, Meta(ge=1, le=1000)] = 1
+    timeout: Duration = Duration(60)
+    status: Annotated[int, Meta(ge=200, le=599)] = 200
+
+
 class Model(_Spec, frozen=True):
     """Which model this is and how its container speaks."""
 
@@ -53,6 +73,7 @@ class Model(_Spec, frozen=True):
     idempotent: bool = True
     timeout: Duration = Duration(60)
     max_request_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 32 << 20
+    warmup: Annotated[tuple[WarmupRequest, ...], Meta(max_length=MAX_WARMUPS)] = ()
     lineage: dict[str, Any] = {}
 
 
@@ -78,11 +99,6 @@ class Step(_Spec, frozen=True):
 
     set_weight: Percent | None = None
     pause: Pause | None = None
-
-
-class HeaderMatch(_Spec, frozen=True):
-    name: Text
-    value: Annotated[str, Meta(max_length=4096)]
 
 
 class Match(_Spec, frozen=True):

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ..api.spec import Metadata, Model, ModelDeploymentSpec
+from ..api.warmup import warmup_text
 from .model import RevisionRecord, RevisionState
 
 
@@ -27,6 +28,9 @@ def _record(
     if model.grpc_port is not None:
         # Absent where it is not set, so that revisions from before there was such a field keep their names.
         identity["grpcPort"] = model.grpc_port
+    if model.warmup:
+        # Two revisions may be warmed up in different ways, and a pod is by what its manifest says.
+        identity["warmup"] = warmup_text(model)
     digest = hashlib.sha256(msgspec.json.encode(identity, order="deterministic")).hexdigest()[:10]
     return RevisionRecord(
         name=f"{metadata.name}-{digest}",

@@ -66,7 +66,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     `port`: the model's; `grpc_port` where it speaks gRPC on another one. `container`: the name of the model's
     container; empty: `model`, or else the first one. `secret`: the routing Secret; empty: the pod is adopted, and its
     routing file is its annotation. `readiness`: a probe for a model without one. `drain_key`: what kubelet shows when
-    it asks for the drain, since the admin port is open to the cluster.
+    it asks for the drain, since the admin port is open to the cluster. `warmup`: the value of the sidecar's flag.
     """
 
     revision: str
@@ -76,6 +76,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     container: str = ""
     secret: str = ""
     readiness: Mapping[str, Any] | None = None
+    warmup: str = ""
 
 
 class Injected(Struct, frozen=True, kw_only=True):
@@ -172,6 +173,8 @@ def _arguments(identity: Identity, model: Part, drain: int) -> list[str]:
     ]
     if identity.grpc_port is not None:
         arguments.append(f"--model-grpc=127.0.0.1:{identity.grpc_port}")
+    if identity.warmup:
+        arguments.append(f"--warmup={identity.warmup}")
     limits = model.part("resources").part("limits")
     for resource, flag in (("memory", "--memory-limit"), ("cpu", "--cpu-limit")):
         value = limits.values.get(resource)
@@ -240,7 +243,8 @@ def _sidecar(settings: InjectionSettings, identity: Identity, arguments: list[st
         "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in PORT_NAMES.items()],
         # Up is enough to start the model, which may take minutes to load; the routing file may come meanwhile.
         "startupProbe": _probe("/healthz", period=1, failures=120),
-        "readinessProbe": _probe("/readyz", period=2, failures=3),
+        # A model that was started anew is cold: with a warm-up the first word counts.
+        "readinessProbe": _probe("/readyz", period=2, failures=1 if identity.warmup else 3),
         "resources": {
             "requests": {"cpu": settings.cpu_request, "memory": settings.memory_request},
             "limits": {"memory": settings.memory_limit},

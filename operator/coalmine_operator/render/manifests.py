@@ -22,6 +22,7 @@ from coalmine_sidecar import contract
 from ..api.codec import from_json, to_builtins
 from ..api.problems import Invalid, Problem
 from ..api.spec import API_VERSION, KIND, Metadata, Model, ModelDeploymentSpec
+from ..api.warmup import warmup_text
 from ..engine.model import Plan, RevisionRecord
 from . import labels, patch
 from .injection import (
@@ -39,6 +40,9 @@ from .injection import (
 
 #: The port of the public Service.
 PUBLIC_PORT: Final = 80
+
+#: Fields of a revision's model that came after the first release, where empty says the same as absent.
+_LATER: Final = frozenset(("warmup",))
 
 Object = dict[str, Any]
 Patch = tuple[patch.Operation, ...]
@@ -149,6 +153,13 @@ def _template(
     return inject_revision(record, owner, metadata, settings).pod
 
 
+def _data(record: RevisionRecord) -> Object:
+    """As the first operator that knew the revision wrote it: the API server lets nobody add as much as a null."""
+    data: Object = to_builtins(record)
+    data["model"] = {name: value for name, value in data["model"].items() if value or name not in _LATER}
+    return data
+
+
 def _identity(uid: str, deployment: str, revision: str, model: Model) -> Identity:
     return Identity(
         revision=revision,
@@ -157,6 +168,7 @@ def _identity(uid: str, deployment: str, revision: str, model: Model) -> Identit
         drain_key=drain_key(uid, revision),
         secret=labels.routing_secret(deployment),
         readiness={**_ready(model), "periodSeconds": 2, "timeoutSeconds": PATIENCE},
+        warmup=warmup_text(model),
     )
 
 
@@ -202,7 +214,7 @@ class _Children:
             "kind": "ControllerRevision",
             "metadata": about,
             "revision": int(record.created_at),
-            "data": to_builtins(record),
+            "data": _data(record),
         }
 
     def headless_service(self, record: RevisionRecord) -> Object:

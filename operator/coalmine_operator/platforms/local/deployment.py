@@ -88,6 +88,7 @@ class LocalDeployment:
             changed=self._changed,
             gone=self._forget,
             ports_taken=lambda: {pod.record.port for pod in self._pods.values()},
+            not_ready=self._snapshots.not_ready,
             drain_timeout=drain_timeout,
             grace_cap=grace_cap,
         )
