@@ -22,6 +22,9 @@ SCHEMA: Final = 1
 DRAIN_PATH: Final = "/drain"
 DRAIN_HEADER: Final = "Coalmine-Drain-Key"
 
+#: Before an endpoint that speaks TLS.
+SECURE: Final = "tls://"
+
 #: Outcome of a request or an attempt; the order is the index into every array of counters.
 OUTCOMES = ("ok", "client_error", "model_error", "timeout", "rejected", "cancelled")
 #: Why a request went to the revision it went to. Only `weight` and `affinity` are drawn at random (or as good as),
@@ -50,7 +53,11 @@ PositiveFloat = Annotated[float, Meta(gt=0)]
 
 
 class RevisionRoute(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """One revision as a sidecar sees it. `endpoints` are `host:port` of the pods' *local* ports."""
+    """One revision as a sidecar sees it. `endpoints` are `host:port` of the pods' *local* ports.
+
+    `tls://host:port` where they speak TLS. A part of the text and no field: a sidecar that knows nothing of it finds
+    nobody there, and reads the rest of the file.
+    """
 
     name: Annotated[str, Meta(min_length=1, max_length=253)]
     version: Annotated[str, Meta(max_length=128)]

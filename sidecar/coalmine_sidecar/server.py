@@ -7,9 +7,11 @@ import gc
 import logging
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import psutil
 from aiohttp import web
@@ -26,6 +28,9 @@ from .relay.watcher import RoutingFile
 from .settings import Listen, Settings, open_socket
 from .telemetry import Telemetry
 from .warmup import WarmUp
+
+if TYPE_CHECKING:
+    from .relay.tls import Tls
 
 #: Share of the process's time that reading answers may take. At full load of small answers it takes a quarter, so
 #: this leaves nothing unread there, and bounds what huge answers cost the requests beside them.
@@ -51,6 +56,8 @@ async def serve(settings: Settings) -> int:
         ingress_socket = stack.enter_context(_open("ingress", settings.ingress))
 
         telemetry = Telemetry(pod=settings.pod, revision=settings.revision)
+        certificates = _certificates(settings, telemetry)
+        model_tls, peer_tls, ingress_tls = map(certificates.get, ("model", "peer", "ingress"))
         outbox = Outbox(loop)
         relay = Relay(
             telemetry,
@@ -60,6 +67,8 @@ async def serve(settings: Settings) -> int:
             model=settings.model,
             model_grpc=settings.model_grpc,
             max_connections=settings.max_connections,
+            model_tls=model_tls,
+            peers_tls=peer_tls,
         )
         stack.callback(relay.close)
         relay.own_addresses = _addresses(local_socket)
@@ -73,7 +82,15 @@ async def serve(settings: Settings) -> int:
         stack.callback(routing.stop)
 
         if settings.warmup:
-            warming = asyncio.create_task(WarmUp(settings.warmup, relay, telemetry, model=settings.model).run())
+            warm = WarmUp(
+                settings.warmup,
+                relay,
+                telemetry,
+                model=settings.model,
+                tls=model_tls.client if model_tls is not None else None,
+                server_name=settings.model_tls.server_name if settings.model_tls is not None else "",
+            )
+            warming = asyncio.create_task(warm.run())
             stack.callback(warming.cancel)
 
         resources = ResourceReader(
@@ -91,8 +108,8 @@ async def serve(settings: Settings) -> int:
         await runner.setup()
         try:
             await web.SockSite(runner, admin_socket).start()
-            local = await loop.create_server(drain.counting(relay.local.accept), sock=local_socket)
-            ingress = await loop.create_server(drain.counting(relay.ingress.accept), sock=ingress_socket)
+            local = await _listen(local_socket, drain.counting(relay.local.accept), peer_tls, lambda: relay.plain)
+            ingress = await _listen(ingress_socket, drain.counting(relay.ingress.accept), ingress_tls)
             # What was made so far stays; the collector need not look at it again with every round.
             gc.freeze()
             log.info("ingress %s, local %s, admin %s", *map(_name, (ingress_socket, local_socket, admin_socket)))
@@ -112,7 +129,45 @@ async def serve(settings: Settings) -> int:
     return 1 if signals.second.is_set() else 0
 
 
-async def _drain(front: Front, server: asyncio.Server, deadline: float, signals: _Signals) -> None:
+def _certificates(settings: Settings, telemetry: Telemetry) -> dict[str, Tls]:
+    """By purpose, read and watched. What is wrong with them at the start keeps the pod from being ready."""
+    wanted = [files for files in (settings.model_tls, settings.peer_tls, settings.ingress_tls) if files is not None]
+    if not wanted:
+        return {}
+    from .relay.tls import Tls, watch  # OpenSSL's part of the memory is for those who use it
+
+    def tell(one: Tls) -> None:
+        if one.generation:
+            telemetry.hindrances.pop(one.files.flag, None)
+        else:
+            telemetry.hindrances[one.files.flag] = one.problem
+
+    made = {files.flag: Tls(files) for files in wanted}
+    for one in made.values():
+        watch(one, asyncio.get_running_loop().call_later, partial(tell, one))
+    return made
+
+
+async def _listen(
+    opened: socket.socket,
+    accept: Callable[[], asyncio.Protocol],
+    tls: Tls | None,
+    plain: Callable[[], bool] = lambda: False,
+) -> Closable:
+    if tls is None:
+        return await asyncio.get_running_loop().create_server(accept, sock=opened)
+    from .relay.listener import Listener
+
+    return Listener(opened, accept, tls, plain=plain)
+
+
+class Closable(Protocol):
+    """Accepts connections until it is closed."""
+
+    def close(self) -> None: ...
+
+
+async def _drain(front: Front, server: Closable, deadline: float, signals: _Signals) -> None:
     front.draining = True
     await asyncio.sleep(ACCEPT_QUEUED)
     server.close()

@@ -423,7 +423,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         self._queue.clear()
         self._incoming = None
         self.front.outbox.flush()
-        if linger and not self.transport.is_closing():
+        if linger and not self.transport.is_closing() and self.transport.can_write_eof():
             self.transport.write_eof()
             self._set_reading()
             self.watch(now + LINGER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..contract import Timeouts
 from .sweeper import NEVER, Sweeper
@@ -13,6 +13,7 @@ from .upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from .exchange import Exchange
+    from .tls import Tls
 
 #: Idle connections kept to one endpoint.
 MAX_IDLE: Final = 256
@@ -29,13 +30,14 @@ class Endpoint:
 
     __slots__ = (
         "_connecting", "failures", "held", "host", "idle", "keepalive", "outstanding", "port", "retired", "shut_until",
-        "sweeper", "twin",
+        "sweeper", "tls", "twin",
     )  # fmt: skip
 
-    def __init__(self, host: str, port: int, sweeper: Sweeper) -> None:
+    def __init__(self, host: str, port: int, sweeper: Sweeper, tls: Tls | None = None) -> None:
         self.host = host
         self.port = port
         self.sweeper = sweeper
+        self.tls = tls
         self.keepalive = Timeouts().upstream_keepalive
         self.idle: list[UpstreamConnection] = []
         self.outstanding = 0
@@ -65,14 +67,26 @@ class Endpoint:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                _, connection = await loop.create_connection(lambda: UpstreamConnection(self), self.host, self.port)
-        except OSError as error:  # TimeoutError is one of them
-            self.leave_out(monotonic())
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self), self.host, self.port, **self.options("http/1.1")
+                )
+        except OSError as error:  # TimeoutError and what goes wrong in TLS are some
+            self.no_connection(error)
             exchange.refused(self, timed_out=isinstance(error, TimeoutError))
             return
         self.failures = 0
         self._shut(0.0)
         exchange.connected(connection)
+
+    def options(self, protocol: str) -> dict[str, Any]:
+        """For `create_connection`; `protocol` as ALPN calls it. Raises OSError where there are no certificates."""
+        return self.tls.options(protocol) if self.tls is not None else {}
+
+    def no_connection(self, error: OSError) -> None:
+        """None could be opened."""
+        self.leave_out(monotonic())
+        if self.tls is not None and not isinstance(error, ConnectionRefusedError):
+            self.tls.failed(str(self), error)
 
     def leave_out(self, now: float) -> None:
         """Not to be asked for a while: it refused, or its sidecar says that its model did."""
@@ -151,12 +165,13 @@ class Book:
     def __init__(self, sweeper: Sweeper) -> None:
         self._sweeper = sweeper
         self._keepalive = Timeouts().upstream_keepalive
-        self._endpoints: dict[tuple[str, int], Endpoint] = {}
+        self._endpoints: dict[tuple[str, int, bool], Endpoint] = {}
 
-    def get(self, host: str, port: int) -> Endpoint:
-        endpoint = self._endpoints.get((host, port))
+    def get(self, host: str, port: int, tls: Tls | None = None) -> Endpoint:
+        address = (host, port, tls is not None)
+        endpoint = self._endpoints.get(address)
         if endpoint is None:
-            endpoint = self._endpoints[host, port] = Endpoint(host, port, self._sweeper)
+            endpoint = self._endpoints[address] = Endpoint(host, port, self._sweeper, tls)
             endpoint.keepalive = self._keepalive
         return endpoint
 
