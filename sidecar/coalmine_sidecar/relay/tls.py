@@ -116,7 +116,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is refused: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).replace("_", " ").lower()
+        return (error.reason or "it cannot be read").replace("_", " ").lower()
     if isinstance(error, TimeoutError):
         return "no handshake in time"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
