@@ -27,7 +27,9 @@ from .spec import (
     Metric,
     Model,
     ModelDeploymentSpec,
+    ModelTls,
     Step,
+    Tls,
     WarmupRequest,
 )
 from .walk import Rule
@@ -35,6 +37,7 @@ from .warmup import warmup_text
 
 Found = Iterator[tuple[str, str]]
 
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Headers of a connection and of a body's framing.
 _FRAMING = frozenset(
@@ -66,6 +69,23 @@ def warmup_request(part: WarmupRequest) -> Found:
     for index, header in enumerate(part.headers):
         if header.name.lower() in _FRAMING:
             yield f"{index_path('headers', index)}.name", f"{show(header.name)} is for the sidecar to say: leave it out"
+
+
+def model_tls(part: ModelTls) -> Found:
+    if bool(part.cert_file) != bool(part.key_file):
+        yield "keyFile" if part.cert_file else "certFile", "missing: a certificate and its key belong together"
+    if part.insecure_skip_verify and part.ca_file:
+        yield "insecureSkipVerify", "true asks no authority: leave caFile out, or this"
+    yield from _secret(part.secret_name)
+
+
+def tls(part: Tls) -> Found:
+    yield from _secret(part.secret_name)
+
+
+def _secret(name: str) -> Found:
+    if name and not _SUBDOMAIN.fullmatch(name):
+        yield "secretName", f"{show(name)} is no name of a Secret: write lower-case letters, digits, - and ."
 
 
 def step(part: Step) -> Found:
@@ -183,7 +203,9 @@ RULES: Final[Mapping[type, Rule]] = {
     Metric: metric,
     Model: model,
     ModelDeploymentSpec: spec,
+    ModelTls: model_tls,
     Step: step,
+    Tls: tls,
     WarmupRequest: warmup_request,
 }
 

@@ -37,6 +37,8 @@ VersionName = Annotated[
 ]
 Percent = Annotated[int, Meta(ge=0, le=100)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
+SecretName = Annotated[str, Meta(max_length=253)]
+FileName = Annotated[str, Meta(max_length=1024)]
 Text = Annotated[str, Meta(min_length=1, max_length=253)]
 
 
@@ -62,6 +64,24 @@ class WarmupRequest(_Spec, frozen=True):
     status: Annotated[int, Meta(ge=200, le=599)] = 200
 
 
+class ModelTls(_Spec, frozen=True):
+    """TLS towards the model. Files are paths; on Kubernetes keys of the Secret `secret_name`."""
+
+    secret_name: SecretName = ""
+    ca_file: FileName = ""  # default: the system's authorities
+    cert_file: FileName = ""  # shown to a model that asks for it, with the key
+    key_file: FileName = ""
+    server_name: Text = "localhost"
+    insecure_skip_verify: bool = False
+
+
+class Tls(_Spec, frozen=True):
+    """Mutual TLS between the sidecars: a Secret with ca.crt, tls.crt and tls.key, as cert-manager makes them."""
+
+    secret_name: Annotated[SecretName, Meta(min_length=1)]
+    server_name: Annotated[str, Meta(max_length=253)] = ""  # default: NAME.NAMESPACE.svc
+
+
 class Model(_Spec, frozen=True):
     """Which model this is and how its container speaks."""
 
@@ -74,6 +94,7 @@ class Model(_Spec, frozen=True):
     timeout: Duration = Duration(60)
     max_request_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 32 << 20
     warmup: Annotated[tuple[WarmupRequest, ...], Meta(max_length=MAX_WARMUPS)] = ()
+    tls: ModelTls | None = None
     lineage: dict[str, Any] = {}
 
 
@@ -177,6 +198,7 @@ class ModelDeploymentSpec(_Spec, frozen=True):
     model: Model = Model()
     replicas: Annotated[int, Meta(ge=0, le=1000)] = 1
     paused: bool = False
+    tls: Tls | None = None
     fallback: Fallback | None = None
     strategy: Strategy = Strategy()
     analysis: Analysis = Analysis()

@@ -14,6 +14,7 @@ from ...api.problems import Invalid
 from ...api.warmup import warmup_text
 from ...engine.model import RevisionRecord
 from ...render.container import local_container
+from ...render.tls import model_flags
 from .probe import Probe, probe_for
 from .state import PodRecord
 
@@ -34,7 +35,7 @@ _SIDECAR_ENVIRONMENT: Final = (
 class Launch(Struct, frozen=True, kw_only=True):
     """A model's process. `grace`: seconds between SIGTERM and SIGKILL; limits: bytes and cores, 0: none.
 
-    `warmup`: the value of the sidecar's flag.
+    `warmup`: the value of the sidecar's flag; `tls`: its flags for the model's certificates.
     """
 
     argv: tuple[str, ...]
@@ -45,6 +46,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     memory_limit: int = 0
     cpu_limit: float = 0.0
     warmup: str = ""
+    tls: tuple[str, ...] = ()
 
 
 def launch_of(record: RevisionRecord, folder: Path, port: int) -> Launch:
@@ -69,6 +71,7 @@ def launch_of(record: RevisionRecord, folder: Path, port: int) -> Launch:
         memory_limit=container.memory_limit_bytes,
         cpu_limit=container.cpu_limit_cores,
         warmup=warmup_text(record.model),
+        tls=tuple(model_flags(record.model.tls, str(folder))),
     )
 
 
@@ -100,6 +103,7 @@ def sidecar_argv(
         *("--cpu-limit", f"{launch.cpu_limit:g}"),
         *("--drain-timeout", f"{drain_timeout:g}"),
         *(("--warmup", launch.warmup) if launch.warmup else ()),
+        *launch.tls,
     ]
 
 
