@@ -133,7 +133,9 @@ class ClientConnection(Timed, asyncio.Protocol):
         elif self._fed or self._incoming is not None or not self._reading:
             self._wait(now)
         else:
-            self.deadline = deadline = now + self.front.table.timeouts.keepalive
+            front = self.front
+            # A drain may have begun after the head of this answer, which promised to stay.
+            self.deadline = deadline = now + (front.drain_idle if front.draining else front.table.timeouts.keepalive)
             if deadline < self.wake:
                 self.front.sweeper.schedule(self)
 
@@ -389,7 +391,7 @@ class ClientConnection(Timed, asyncio.Protocol):
                 self._idle_since = 0.0
                 self.watch(now + timeouts.idle)
         else:
-            self.watch(now + timeouts.keepalive)
+            self.watch(now + (self.front.drain_idle if self.front.draining else timeouts.keepalive))
         self._set_reading()
 
     def _invite(self, exchange: Exchange) -> None:
