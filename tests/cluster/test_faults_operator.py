@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 from tests.cluster.faults import guarded, own_namespace
+from tests.cluster.figures import Figure
 from tests.cluster.lab.cluster import NodeCluster
 from tests.cluster.operating import Operator, Watched, operator_for
 from tests.cluster.traffic import Traffic, traffic
 
-pytestmark = pytest.mark.timeout(1200, func_only=True)
+pytestmark = [pytest.mark.timeout(1200, func_only=True), pytest.mark.usefixtures("turn")]
 
 TOKEN = "alertmanager-of-the-test"
 #: In the pods' network; nothing else listens there.
@@ -266,7 +267,7 @@ def end_of(fraud: Watched) -> dict[str, Any]:
 
 
 def test_killed_at_every_phase_it_comes_to_the_same_end(
-    node: NodeCluster, sidecar_image: str, model_image: str, tmp_path: Path
+    node: NodeCluster, sidecar_image: str, model_image: str, tmp_path: Path, figure: Figure
 ) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
@@ -296,7 +297,7 @@ def test_killed_at_every_phase_it_comes_to_the_same_end(
         with traffic(node, f"http://fraud.{hit}", tmp_path) as seen:
             killer = Killer(node, fraud, operator, seen)
             killer.until_told(Story(fraud, model_image, PORTS["hit"], killer.while_away))
-        print(f"killed {len(killer.moments) + 3} times: {seen.summary()}; {seen.rate():.0f}/s")
+        figure(f"killed {len(killer.moments) + 3} times: {seen.summary()}; {seen.rate():.0f}/s")
         undisturbed.join(LONG)
         assert not undisturbed.is_alive()
         assert not seen.errors(), seen.summary()
