@@ -33,11 +33,11 @@ class Authority:
         authority = self._signed(self._name, self._key, days, (), authority=True)
         self.ca.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *others: str, days: int = 30, stem: str = "tls") -> Files:
-        """A certificate for servers and clients, for these names and addresses."""
+    def issue(self, name: str, *others: str, days: int = 30, stem: str = "tls", after: float = -60 * 86400) -> Files:
+        """A certificate for servers and clients, for these names and addresses, valid `after` seconds from now."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = self._signed(subject, key, days, (name, *others))
+        certificate = self._signed(subject, key, days, (name, *others), after=after)
         files = Files(self.ca, self.folder / f"{stem}.crt", self.folder / f"{stem}.key")
         secret = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -59,6 +59,7 @@ class Authority:
         days: int,
         names: tuple[str, ...],
         authority: bool = False,
+        after: float = -60 * 86400,
     ) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
         builder = (
@@ -67,7 +68,7 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - 60 * DAY)
+            .not_valid_before(now + dt.timedelta(seconds=after))
             .not_valid_after(now + days * DAY)
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         )

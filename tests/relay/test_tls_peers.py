@@ -253,6 +253,23 @@ def test_what_is_wrong_is_one_line(authority: Authority, stranger: Authority, ca
         assert (tls.problem, tls.generation) == ("", 1)
 
 
+def test_one_that_is_not_valid_yet_is_taken_when_it_is(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
+    """Clocks differ: the authority's may be ahead of ours."""
+    files = authority.issue(NAME)
+    tls = Tls(TlsFiles(flag="peer", ca=files.ca, cert=files.cert, key=files.key, server_name=NAME, serves=True))
+    tls.poll()
+    before = tls.server
+    authority.issue(NAME, after=2.0)
+    for _ in range(3):
+        tls.poll()
+    assert (tls.server, tls.generation) == (before, 1)
+    assert caplog.text.count("certificate is not yet valid") == 1
+    time.sleep(3)
+    tls.poll()
+    assert (tls.problem, tls.generation) == ("", 2)
+    assert tls.server is not before
+
+
 async def test_a_handshake_that_hangs_has_an_end(
     authority: Authority, start_pod, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -72,15 +72,16 @@ class Tls:
     def poll(self) -> None:
         """Look once whether the files changed, and take them over if they are good."""
         mark = self._marks()
-        if mark == self._mark and not self._doubted:
+        # What was wrong may be right by now without a change: a certificate that was not valid yet.
+        if mark == self._mark and not self._doubted and not self.problem:
             return
         try:
             self._contexts = _build(self.files)
         except TlsError as error:
             # One file may have been replaced a moment before the other: it is told if it is still so at the next look.
-            self._doubted = not self._doubted and self._contexts is not None
+            self._doubted = mark != self._mark and self._contexts is not None
             self._mark = mark
-            if not self._doubted:
+            if not self._doubted and str(error) != self.problem:
                 kept = "; the last good ones stay in force" if self._contexts is not None else ""
                 self.problem = str(error)
                 log.error("%s%s", error, kept)  # noqa: TRY400 - one clear line
