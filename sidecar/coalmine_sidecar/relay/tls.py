@@ -96,7 +96,8 @@ class Tls:
         """A handshake came to nothing: one line, and no second one for the same reason for a while."""
         why = reason(error)
         now = time.monotonic()
-        if now - self._told.get(why, -QUIET) >= QUIET and len(self._told) < MAX_TOLD:
+        known = why in self._told or len(self._told) < MAX_TOLD
+        if known and now - self._told.get(why, -QUIET) >= QUIET:
             self._told[why] = now
             log.warning("%s: TLS with %s failed: %s", self.files.flag, peer, why)
 
