@@ -90,9 +90,17 @@ def _guarded(drain: Callable[[], Awaitable[int]], key: str) -> Callable[[web.Req
 
 
 def _why_not_ready(telemetry: Telemetry, model: bool | str) -> str:
-    """A pod that drains is ready: a Service that has no other pod left keeps to those that end and are ready."""
+    """A pod that drains is ready.
+
+    Saying otherwise takes no request from it: a pod that is being deleted is no longer among a Service's ready
+    endpoints, whatever its probe says. It would only lose requests: where no other pod is left, kube-proxy keeps to
+    endpoints that end and are ready (KEP-1669), and drops those that end and are not. Whether others are left, no
+    sidecar can know for sure. From the SIGTERM on, which comes behind the drain, a pod is not ready (`ready`).
+    """
     if telemetry.routing is None:
         return telemetry.last_routing_error or "no routing file yet"
+    if telemetry.hindrances:
+        return next(iter(telemetry.hindrances.values()))
     if isinstance(model, str):
         return model
     return "" if model else "the model is not ready"

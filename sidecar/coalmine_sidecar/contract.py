@@ -7,9 +7,10 @@ on its command line. Weights are whole per cents.
 
 from __future__ import annotations
 
+import base64
 import itertools
 import math
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -20,6 +21,9 @@ SCHEMA: Final = 1
 #: nothing is under way any more.
 DRAIN_PATH: Final = "/drain"
 DRAIN_HEADER: Final = "Coalmine-Drain-Key"
+
+#: Before an endpoint that speaks TLS.
+SECURE: Final = "tls://"
 
 #: Outcome of a request or an attempt; the order is the index into every array of counters.
 OUTCOMES = ("ok", "client_error", "model_error", "timeout", "rejected", "cancelled")
@@ -36,6 +40,9 @@ MAX_OUTPUTS = 8
 MAX_CLASSES = 20
 MAX_EDGES = 64
 MAX_THRESHOLDS = 8
+#: Of a model's warm-up, and the bytes of all of them as they stand on the sidecar's command line.
+MAX_WARMUPS = 16
+MAX_WARMUP_BYTES = 65536
 #: The newest epochs whose counts a sidecar keeps.
 KEPT_EPOCHS = 4
 #: The newest raw values a sidecar keeps of each output of a revision, from which the operator cuts bins.
@@ -53,7 +60,11 @@ PositiveFloat = Annotated[float, Meta(gt=0)]
 
 
 class RevisionRoute(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """One revision as a sidecar sees it. `endpoints` are `host:port` of the pods' *local* ports."""
+    """One revision as a sidecar sees it. `endpoints` are `host:port` of the pods' *local* ports.
+
+    `tls://host:port` where they speak TLS. A part of the text and no field: a sidecar that knows nothing of it finds
+    nobody there, and reads the rest of the file.
+    """
 
     name: Annotated[str, Meta(min_length=1, max_length=253)]
     version: Annotated[str, Meta(max_length=128)]
@@ -210,8 +221,59 @@ def decode_routing(data: bytes) -> Routing:
     return routing
 
 
+#: Fields that came after the first release: written only where they say something, for the sidecars that are older
+#: than the operator refuse what they do not know.
+_LATER: Final = ("newTraces", "circuitBreaker", "retryBudget", "concurrency")
+
+
 def encode_routing(routing: Routing) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(routing), indent=1)
+    document = msgspec.to_builtins(routing)
+    for name in _LATER:
+        if document[name] == _DEFAULTS[name]:
+            del document[name]
+    return msgspec.json.format(msgspec.json.encode(document), indent=1)
+
+
+_DEFAULTS: Final[dict[str, Any]] = msgspec.to_builtins(Routing(deployment="", model="", generation=0, revisions=()))
+
+
+class WarmupRequest(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """A request that the model has to answer with `status` before its pod is ready, `repeat` times in a row.
+
+    At most one of `body` and `body_base64` is set; `timeout`: seconds for each answer as a whole. A body without a
+    content type is JSON.
+    """
+
+    path: Annotated[str, Meta(min_length=1, max_length=2048)]
+    method: Annotated[str, Meta(min_length=1, max_length=16)] = "POST"
+    headers: Annotated[tuple[HeaderMatch, ...], Meta(max_length=16)] = ()
+    body: str = ""
+    body_base64: str = ""
+    repeat: Annotated[int, Meta(ge=1, le=1000)] = 1
+    timeout: PositiveFloat = 60.0
+    status: Annotated[int, Meta(ge=200, le=599)] = 200
+
+    @property
+    def content(self) -> bytes:
+        return base64.b64decode(self.body_base64) if self.body_base64 else self.body.encode()
+
+
+def encode_warmup(requests: tuple[WarmupRequest, ...]) -> str:
+    """One line of JSON, or nothing for none. Without a dollar sign: kubelet would take `$(NAME)` for a variable."""
+    return msgspec.json.encode(requests).decode().replace("$", r"\u0024") if requests else ""
+
+
+def decode_warmup(text: str) -> tuple[WarmupRequest, ...]:
+    """What `encode_warmup` wrote. Raises ValueError with one line."""
+    if not text:
+        return ()
+    try:
+        requests = msgspec.json.decode(text, type=tuple[WarmupRequest, ...])
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None
+    for request in requests:
+        base64.b64decode(request.body_base64, validate=True)
+    return requests
 
 
 class OutputCounts(Struct, kw_only=True, rename="camel", omit_defaults=True):
@@ -270,7 +332,8 @@ class Snapshot(Struct, kw_only=True, rename="camel"):
     """What a sidecar knows, for the operator: `GET /snapshot` on the admin port.
 
     `boot` differs after each start of the sidecar. `generation` and `weights` are the routing in force; `epochs` maps
-    epoch -> revision -> counts; `fallbacks` counts requests answered by another revision, by `from>to`.
+    epoch -> revision -> counts; `fallbacks` counts requests answered by another revision, by `from>to`. `not_ready`:
+    what keeps the sidecar from being ready that only it can know (a warm-up, a certificate), in one line.
     """
 
     schema: Literal[1] = SCHEMA
@@ -282,6 +345,7 @@ class Snapshot(Struct, kw_only=True, rename="camel"):
     weights: dict[str, int] = {}
     routing_errors: int = 0
     draining: bool = False
+    not_ready: str = ""
     epochs: dict[str, dict[str, EpochCounts]] = {}
     totals: dict[str, RevisionTotals] = {}
     fallbacks: dict[str, int] = {}

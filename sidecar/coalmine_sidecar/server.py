@@ -7,9 +7,11 @@ import gc
 import logging
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import psutil
 
@@ -25,6 +27,10 @@ from .relay.relay import Relay
 from .relay.watcher import RoutingFile
 from .settings import Listen, Settings, open_socket
 from .telemetry import Telemetry
+from .warmup import WarmUp
+
+if TYPE_CHECKING:
+    from .relay.tls import Tls
 
 #: Seconds a listening socket stays open when the end has come: connections in its queue are accepted, not reset.
 ACCEPT_QUEUED: Final = 0.05
@@ -47,6 +53,8 @@ async def serve(settings: Settings) -> int:
         ingress_socket = stack.enter_context(_open("ingress", settings.ingress))
 
         telemetry = Telemetry(pod=settings.pod, revision=settings.revision)
+        certificates = _certificates(settings, telemetry)
+        model_tls, peer_tls, ingress_tls = map(certificates.get, ("model", "peer", "ingress"))
         outbox = Outbox(loop)
         relay = Relay(
             telemetry,
@@ -56,6 +64,8 @@ async def serve(settings: Settings) -> int:
             model=settings.model,
             model_grpc=settings.model_grpc,
             max_connections=settings.max_connections,
+            model_tls=model_tls,
+            peers_tls=peer_tls,
         )
         stack.callback(relay.close)
         relay.own_addresses = _addresses(local_socket)
@@ -67,6 +77,18 @@ async def serve(settings: Settings) -> int:
             raise StartError(str(error)) from None
         routing.watch(loop)
         stack.callback(routing.stop)
+
+        if settings.warmup:
+            warm = WarmUp(
+                settings.warmup,
+                relay,
+                telemetry,
+                model=settings.model,
+                tls=model_tls.client if model_tls is not None else None,
+                server_name=settings.model_tls.server_name if settings.model_tls is not None else "",
+            )
+            warming = asyncio.create_task(warm.run())
+            stack.callback(warming.cancel)
 
         resources = ResourceReader(
             settings.model_pid_file, memory_limit_bytes=settings.memory_limit, cpu_limit_cores=settings.cpu_limit
@@ -83,8 +105,8 @@ async def serve(settings: Settings) -> int:
         await runner.setup()
         try:
             await web.SockSite(runner, admin_socket).start()
-            local = await loop.create_server(drain.counting(relay.local.accept), sock=local_socket)
-            ingress = await loop.create_server(drain.counting(relay.ingress.accept), sock=ingress_socket)
+            local = await _listen(local_socket, drain.counting(relay.local.accept), peer_tls, lambda: relay.plain)
+            ingress = await _listen(ingress_socket, drain.counting(relay.ingress.accept), ingress_tls)
             # What was made so far stays; the collector need not look at it again with every round.
             gc.freeze()
             log.info("ingress %s, local %s, admin %s", *map(_name, (ingress_socket, local_socket, admin_socket)))
@@ -104,7 +126,45 @@ async def serve(settings: Settings) -> int:
     return 1 if signals.second.is_set() else 0
 
 
-async def _drain(front: Front, server: asyncio.Server, deadline: float, signals: _Signals) -> None:
+def _certificates(settings: Settings, telemetry: Telemetry) -> dict[str, Tls]:
+    """By purpose, read and watched. What is wrong with them at the start keeps the pod from being ready."""
+    wanted = [files for files in (settings.model_tls, settings.peer_tls, settings.ingress_tls) if files is not None]
+    if not wanted:
+        return {}
+    from .relay.tls import Tls, watch  # OpenSSL's part of the memory is for those who use it
+
+    def tell(one: Tls) -> None:
+        if one.generation:
+            telemetry.hindrances.pop(one.files.flag, None)
+        else:
+            telemetry.hindrances[one.files.flag] = one.problem
+
+    made = {files.flag: Tls(files) for files in wanted}
+    for one in made.values():
+        watch(one, asyncio.get_running_loop().call_later, partial(tell, one))
+    return made
+
+
+async def _listen(
+    opened: socket.socket,
+    accept: Callable[[], asyncio.Protocol],
+    tls: Tls | None,
+    plain: Callable[[], bool] = lambda: False,
+) -> Closable:
+    if tls is None:
+        return await asyncio.get_running_loop().create_server(accept, sock=opened)
+    from .relay.listener import Listener
+
+    return Listener(opened, accept, tls, plain=plain)
+
+
+class Closable(Protocol):
+    """Accepts connections until it is closed."""
+
+    def close(self) -> None: ...
+
+
+async def _drain(front: Front, server: Closable, deadline: float, signals: _Signals) -> None:
     front.draining = True
     await asyncio.sleep(ACCEPT_QUEUED)
     server.close()

@@ -11,8 +11,10 @@ from typing import Final, NoReturn
 
 import msgspec
 
+from .contract import WarmupRequest, decode_warmup
 from .drain import HOLD
 from .relay.names import split_address
+from .tlsflags import TlsFiles, take_tls
 
 PREFIX = "COALMINE_"
 #: Share of the process's time that reading answers may take. At full load of small answers it takes a quarter, so
@@ -36,6 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     `model_grpc`: where the model speaks gRPC, None: at `model`. `drain_key`: what a drain by HTTP has to show; empty:
     there is none. `drain_hold`: see `drain`, seconds. `observe_share`: of one core, 0 to 1, for reading answers.
+    `warmup`: what the model answers before the pod is ready. `*_tls`: certificates towards the model, between sidecars,
+    for clients; None: none are used there.
     """
 
     routing: Path
@@ -54,6 +58,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_hold: float = HOLD
     max_connections: int = 10_000
     observe_share: float = OBSERVE_SHARE
+    warmup: tuple[WarmupRequest, ...] = ()
+    model_tls: TlsFiles | None = None
+    peer_tls: TlsFiles | None = None
+    ingress_tls: TlsFiles | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -95,7 +103,22 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
     flag("drain-hold", _number, "SECONDS", HOLD)
     flag("max-connections", _count, "COUNT", 10_000)
     flag("observe-share", _share, "SHARE", OBSERVE_SHARE)
+    flag("warmup", _warmup, "JSON", "")
+    flag("model-tls", _tls, "verify|insecure", "")
+    for purpose, files in (
+        ("model", ("ca", "cert", "key")),
+        ("peer", ("ca", "cert", "key")),
+        ("ingress", ("cert", "key")),
+    ):
+        for file in files:
+            flag(f"{purpose}-{file}", Path, "FILE", "")
+    flag("model-server-name", str, "NAME", "localhost")
+    flag("peer-server-name", str, "NAME", "")
     given = vars(parser.parse_args(arguments))
+    try:
+        given |= take_tls(given)
+    except ValueError as error:
+        parser.error(str(error))
     pid_file = given.pop("model_pid_file")
     # Path("") is the working directory: an unset variable of a template must not become one.
     return Settings(model_pid_file=pid_file if pid_file != Path() else None, **given)
@@ -143,6 +166,19 @@ def _listen(text: str) -> Listen:
             raise argparse.ArgumentTypeError(f"{text!r} is no fd:NUMBER")
         return Listen(fd=int(text[3:]))
     return Listen(*_address(text))
+
+
+def _tls(text: str) -> str:
+    if text not in ("", "verify", "insecure"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither verify nor insecure")
+    return text
+
+
+def _warmup(text: str) -> tuple[WarmupRequest, ...]:
+    try:
+        return decode_warmup(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"no warm-up: {error}") from None
 
 
 def _number(text: str) -> float:

@@ -62,10 +62,11 @@ class Model(grpc.GenericRpcHandler):
         self.port = 0
         self.server: grpc.aio.Server
 
-    async def start(self, port: int = 0) -> None:
+    async def start(self, port: int = 0, tls: grpc.ServerCredentials | None = None) -> None:
         self.server = grpc.aio.server(options=LARGE)
         self.server.add_generic_rpc_handlers((self,))
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
+        address = f"127.0.0.1:{port}"
+        self.port = self.server.add_secure_port(address, tls) if tls else self.server.add_insecure_port(address)
         await self.server.start()
 
     async def stop(self, grace: float | None = None) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,10 +106,12 @@ class Upstream:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
-    async def start(self, port: int = 0, *, sock: socket.socket | None = None) -> None:
+    async def start(
+        self, port: int = 0, *, sock: socket.socket | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         """On a port, or on a socket that listens already."""
         where = {"sock": sock} if sock else {"host": "127.0.0.1", "port": port}
-        self._server = await asyncio.start_server(self._serve, **where)
+        self._server = await asyncio.start_server(self._serve, ssl=tls, **where)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -240,8 +243,8 @@ class Client:
     writer: asyncio.StreamWriter
 
     @classmethod
-    async def connect(cls, port: int) -> Client:
-        client = cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def connect(cls, port: int, tls: ssl.SSLContext | None = None, server_name: str | None = None) -> Client:
+        client = cls(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=server_name))
         OPEN.append(client.writer)
         return client
 
@@ -311,6 +314,9 @@ class Pod:
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
+        for one in (self.options.get("model_tls"), self.options.get("peers_tls")):
+            if one is not None:
+                one.poll()
         observer = Observer(self.telemetry, schedule=loop.call_soon, share=1.0)
         model = ("127.0.0.1", self.model_port)
         self.relay = Relay(self.telemetry, observer, revision=self.revision, model=model, **self.options)

@@ -85,7 +85,9 @@ async def sidecar(
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-        await process.communicate()
+        # What a test that failed has begun to read is not read twice.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.communicate(), 5)
 
 
 async def start(*flags: str, pass_fds: tuple[int, ...] = (), **environment: str) -> asyncio.subprocess.Process:

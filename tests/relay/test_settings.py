@@ -21,6 +21,11 @@ from coalmine_sidecar.settings import Listen, read_settings
         ([*flags(), "--memory-limit=1Gi"], "argument --memory-limit: '1Gi' is no whole number of bytes"),
         ([*flags(), "--max-connections=0"], "argument --max-connections: '0' is no whole number of 1 or more"),
         (flags(revision="a\nb"), "argument --revision: 'a\\nb' is no name"),
+        ([*flags(), "--model-tls=yes"], "argument --model-tls: 'yes' is neither verify nor insecure"),
+        ([*flags(), "--model-ca=f"], "--model-ca and --model-cert have no effect without --model-tls=verify"),
+        ([*flags(), "--model-tls=verify", "--model-cert=f"], "--model-cert and --model-key belong together: give both"),
+        ([*flags(), "--peer-ca=f"], "--peer-ca, --peer-cert, --peer-key and --peer-server-name belong together"),
+        ([*flags(), "--ingress-key=f"], "--ingress-cert and --ingress-key belong together: give both"),
         ([*flags(), "--wieght=1"], "unrecognized arguments: --wieght=1"),
     ],
 )

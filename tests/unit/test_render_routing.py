@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, get_args
 
@@ -177,6 +178,16 @@ def test_a_sidecar_accepts_whatever_is_rendered(
     assert contract.decode_routing(contract.encode_routing(routing)) == routing
     weights = {route.revision: route.weight for route in plan.routes if route.weight}
     assert {route.name: route.weight for route in routing.revisions if route.weight} == weights
+
+
+def test_a_sidecar_of_the_first_release_takes_a_file_that_uses_nothing_newer() -> None:
+    """It refuses what it does not know, and after an upgrade it is there until a refresh."""
+    known = {
+        "schema", "deployment", "namespace", "model", "generation", "epoch", "idempotent", "revisions", "match",
+        "affinity", "fallback", "timeouts", "limits", "observe",
+    }  # fmt: skip
+    written = json.loads(contract.encode_routing(rendered(FRAUD, PLAN)))
+    assert set(written) <= known
 
 
 @pytest.mark.parametrize("name", ["", "other"])

@@ -6,12 +6,13 @@ so a slip in one place hides none in another.
 
 from __future__ import annotations
 
+import base64
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from coalmine_sidecar.contract import MAX_THRESHOLDS
+from coalmine_sidecar.contract import MAX_THRESHOLDS, MAX_WARMUP_BYTES
 
 from .duration import Duration
 from .problems import index_path, key_path, show
@@ -27,14 +28,23 @@ from .spec import (
     Metric,
     Model,
     ModelDeploymentSpec,
+    ModelTls,
     RetryBudget,
     Step,
+    Tls,
+    WarmupRequest,
 )
 from .walk import Rule
+from .warmup import warmup_text
 
 Found = Iterator[tuple[str, str]]
 
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: Headers of a connection and of a body's framing.
+_FRAMING = frozenset(
+    ("connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -43,6 +53,43 @@ def model(part: Model) -> Found:
         yield "timeout", f"{part.timeout} is not over 0s"
     if part.queue_depth is not None and not part.container_concurrency:
         yield "queueDepth", "has no meaning without a limit: give containerConcurrency"
+    size = len(warmup_text(part).encode())
+    if size > MAX_WARMUP_BYTES:
+        remedy = "give smaller bodies, or fewer of them"
+        yield "warmup", f"takes {size} bytes as JSON, at most {MAX_WARMUP_BYTES} are allowed: {remedy}"
+
+
+def warmup_request(part: WarmupRequest) -> Found:
+    if not re.fullmatch(r"/[!-~]*", part.path) or "#" in part.path:
+        yield "path", f"{show(part.path)} is no path: begin with / and write what is not ASCII as %XX"
+    if part.timeout <= 0:
+        yield "timeout", f"{part.timeout} is not over 0s"
+    if part.body and part.body_base64:
+        yield "bodyBase64", "stands beside body: give one of them"
+    try:
+        base64.b64decode(part.body_base64, validate=True)
+    except ValueError:
+        yield "bodyBase64", f"{show(part.body_base64)} is no base64: write what `base64 -w0 FILE` prints"
+    for index, header in enumerate(part.headers):
+        if header.name.lower() in _FRAMING:
+            yield f"{index_path('headers', index)}.name", f"{show(header.name)} is for the sidecar to say: leave it out"
+
+
+def model_tls(part: ModelTls) -> Found:
+    if bool(part.cert_file) != bool(part.key_file):
+        yield "keyFile" if part.cert_file else "certFile", "missing: a certificate and its key belong together"
+    if part.insecure_skip_verify and part.ca_file:
+        yield "insecureSkipVerify", "true asks no authority: leave caFile out, or this"
+    yield from _secret(part.secret_name)
+
+
+def tls(part: Tls) -> Found:
+    yield from _secret(part.secret_name)
+
+
+def _secret(name: str) -> Found:
+    if name and not _SUBDOMAIN.fullmatch(name):
+        yield "secretName", f"{show(name)} is no name of a Secret: write lower-case letters, digits, - and ."
 
 
 def step(part: Step) -> Found:
@@ -176,8 +223,11 @@ RULES: Final[Mapping[type, Rule]] = {
     Metric: metric,
     Model: model,
     ModelDeploymentSpec: spec,
+    ModelTls: model_tls,
     RetryBudget: retry_budget,
     Step: step,
+    Tls: tls,
+    WarmupRequest: warmup_request,
 }
 
 

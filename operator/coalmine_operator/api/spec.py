@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from coalmine_sidecar.contract import MAX_WARMUPS
+
 from .duration import Duration
 
 GROUP = "coalmine.dev"
@@ -35,11 +37,49 @@ VersionName = Annotated[
 ]
 Percent = Annotated[int, Meta(ge=0, le=100)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
+SecretName = Annotated[str, Meta(max_length=253)]
+FileName = Annotated[str, Meta(max_length=1024)]
 Text = Annotated[str, Meta(min_length=1, max_length=253)]
 
 
 class _Spec(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """What all parts of the spec share."""
+
+
+class HeaderMatch(_Spec, frozen=True):
+    name: Text
+    value: Annotated[str, Meta(max_length=4096)]
+
+
+class WarmupRequest(_Spec, frozen=True):
+    """A request that the model answers with `status`, `repeat` times in a row, before its pod is ready."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=2048)]
+    method: Literal["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"] = "POST"
+    headers: Annotated[tuple[HeaderMatch, ...], Meta(max_length=16)] = ()
+    body: Annotated[str, Meta(max_length=65536)] = ""
+    body_base64: Annotated[str, Meta(max_length=65536)] = ""
+    repeat: Annotated[int, Meta(ge=1, le=1000)] = 1
+    timeout: Duration = Duration(60)
+    status: Annotated[int, Meta(ge=200, le=599)] = 200
+
+
+class ModelTls(_Spec, frozen=True):
+    """TLS towards the model. Files are paths; on Kubernetes keys of the Secret `secret_name`."""
+
+    secret_name: SecretName = ""
+    ca_file: FileName = ""  # default: the system's authorities
+    cert_file: FileName = ""  # shown to a model that asks for it, with the key
+    key_file: FileName = ""
+    server_name: Text = "localhost"
+    insecure_skip_verify: bool = False
+
+
+class Tls(_Spec, frozen=True):
+    """Mutual TLS between the sidecars: a Secret with ca.crt, tls.crt and tls.key, as cert-manager makes them."""
+
+    secret_name: Annotated[SecretName, Meta(min_length=1)]
+    server_name: Annotated[str, Meta(max_length=253)] = ""  # default: NAME.NAMESPACE.svc
 
 
 class Model(_Spec, frozen=True):
@@ -56,6 +96,8 @@ class Model(_Spec, frozen=True):
     queue_depth: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None  # default: 10 for each request at a time
     max_request_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 32 << 20
     new_traces: Literal["sampled", "unsampled", "none"] = "sampled"
+    warmup: Annotated[tuple[WarmupRequest, ...], Meta(max_length=MAX_WARMUPS)] = ()
+    tls: ModelTls | None = None
     lineage: dict[str, Any] = {}
 
 
@@ -104,11 +146,6 @@ class Step(_Spec, frozen=True):
 
     set_weight: Percent | None = None
     pause: Pause | None = None
-
-
-class HeaderMatch(_Spec, frozen=True):
-    name: Text
-    value: Annotated[str, Meta(max_length=4096)]
 
 
 class Match(_Spec, frozen=True):
@@ -187,6 +224,7 @@ class ModelDeploymentSpec(_Spec, frozen=True):
     model: Model = Model()
     replicas: Annotated[int, Meta(ge=0, le=1000)] = 1
     paused: bool = False
+    tls: Tls | None = None
     fallback: Fallback | None = None
     circuit_breaker: CircuitBreaker | None = None
     retry_budget: RetryBudget = RetryBudget()

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from coalmine_sidecar.contract import EpochCounts, Track
 
-from ..api.spec import Model
+from ..api.spec import Model, Tls
 from ..api.status import AlertStatus
 
 Verb = Literal["promote", "rollback", "pause", "resume", "retry"]
@@ -22,6 +22,7 @@ class RevisionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
     version: str
     template: dict[str, Any]
     model: Model
+    tls: Tls | None = None
     created_at: float = 0.0
 
 

@@ -104,6 +104,8 @@ def local_container(template: Mapping[str, Any], *, model: Model, path: str = "s
     ignored = list(_ignored(pod, own, containers))
     if model.grpc_port is not None:
         ignored.append(f"spec.model.grpcPort: ignored: each process has one port of its own here, its {PORT}")
+    if model.tls is not None and model.tls.secret_name:
+        ignored.append("spec.model.tls.secretName: ignored: the files are looked for beside the manifest")
     return replace(found, ignored=tuple(ignored))
 
 

@@ -16,7 +16,9 @@ from msgspec import Struct
 from coalmine_sidecar.contract import DRAIN_HEADER, DRAIN_PATH
 
 from ..api.problems import Invalid, show
+from ..api.spec import ModelTls, Tls
 from ..api.template import model_container
+from . import tls
 from .container import PORT
 from .labels import ROUTING
 from .part import Part
@@ -66,7 +68,8 @@ class Identity(Struct, frozen=True, kw_only=True):
     `port`: the model's; `grpc_port` where it speaks gRPC on another one. `container`: the name of the model's
     container; empty: `model`, or else the first one. `secret`: the routing Secret; empty: the pod is adopted, and its
     routing file is its annotation. `readiness`: a probe for a model without one. `drain_key`: what kubelet shows when
-    it asks for the drain, since the admin port is open to the cluster.
+    it asks for the drain, since the admin port is open to the cluster. `warmup`: the value of the sidecar's flag.
+    `model_tls`, `peer_tls`: certificates towards the model, and between sidecars, which are called `peer_name` there.
     """
 
     revision: str
@@ -76,6 +79,10 @@ class Identity(Struct, frozen=True, kw_only=True):
     container: str = ""
     secret: str = ""
     readiness: Mapping[str, Any] | None = None
+    warmup: str = ""
+    model_tls: ModelTls | None = None
+    peer_tls: Tls | None = None
+    peer_name: str = ""
 
 
 class Injected(Struct, frozen=True, kw_only=True):
@@ -143,7 +150,7 @@ def _check(spec: Part, containers: list[Part], before: list[Part], identity: Ide
             if entry.values.get("containerPort") in PORT_NAMES.values():
                 entry.refuse("containerPort", f"{entry.values['containerPort']} {_TAKEN}")
     for volume in spec.parts("volumes"):
-        if volume.values.get("name") in (ROUTING_VOLUME, NO_TOKEN_VOLUME):
+        if volume.values.get("name") in (ROUTING_VOLUME, NO_TOKEN_VOLUME, *tls.VOLUMES):
             volume.refuse("name", f"{show(volume.values['name'])} is the sidecar's: take another name")
 
 
@@ -172,6 +179,10 @@ def _arguments(identity: Identity, model: Part, drain: int) -> list[str]:
     ]
     if identity.grpc_port is not None:
         arguments.append(f"--model-grpc=127.0.0.1:{identity.grpc_port}")
+    arguments += tls.model_flags(identity.model_tls)
+    arguments += tls.peer_flags(identity.peer_tls, identity.peer_name)
+    if identity.warmup:
+        arguments.append(f"--warmup={identity.warmup}")
     limits = model.part("resources").part("limits")
     for resource, flag in (("memory", "--memory-limit"), ("cpu", "--cpu-limit")):
         value = limits.values.get(resource)
@@ -227,6 +238,7 @@ def _sidecar(settings: InjectionSettings, identity: Identity, arguments: list[st
     if masked:
         # Kubernetes mounts a token wherever nothing else is mounted in its place.
         mounts.append({"name": NO_TOKEN_VOLUME, "mountPath": _TOKEN_FOLDER, "readOnly": True})
+    mounts += tls.mounts(identity.model_tls, identity.peer_tls)[0]
     return {
         "name": SIDECAR,
         "image": settings.image,
@@ -240,7 +252,8 @@ def _sidecar(settings: InjectionSettings, identity: Identity, arguments: list[st
         "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in PORT_NAMES.items()],
         # Up is enough to start the model, which may take minutes to load; the routing file may come meanwhile.
         "startupProbe": _probe("/healthz", period=1, failures=120),
-        "readinessProbe": _probe("/readyz", period=2, failures=3),
+        # A model that was started anew is cold: with a warm-up the first word counts.
+        "readinessProbe": _probe("/readyz", period=2, failures=1 if identity.warmup else 3),
         "resources": {
             "requests": {"cpu": settings.cpu_request, "memory": settings.memory_request},
             "limits": {"memory": settings.memory_limit},
@@ -278,4 +291,4 @@ def _volumes(identity: Identity, masked: bool) -> list[dict[str, Any]]:
     volumes = [{"name": ROUTING_VOLUME, **source}]
     if masked:
         volumes.append({"name": NO_TOKEN_VOLUME, "emptyDir": {"sizeLimit": "1Mi"}})
-    return volumes
+    return volumes + tls.mounts(identity.model_tls, identity.peer_tls)[1]

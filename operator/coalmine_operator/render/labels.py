@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from coalmine_sidecar.contract import SECURE
+
 from ..api.spec import GROUP
 
 #: Selectors rest on these two alone: they are ours, and a Deployment's selector can never change.
@@ -62,6 +64,11 @@ def routing_secret(deployment: str) -> str:
     return f"{deployment}-routing"
 
 
-def local_endpoint(revision: str, namespace: str, port: int, domain: str = "cluster.local") -> str:
-    """`host:port` of a revision in the routing file: the headless Service's name, resolved by the sidecars."""
-    return f"{revision}.{namespace}.svc.{domain}:{port}"
+def local_endpoint(
+    revision: str, namespace: str, port: int, domain: str = "cluster.local", *, secure: bool = False
+) -> str:
+    """`host:port` of a revision in the routing file: the headless Service's name, resolved by the sidecars.
+
+    `secure`: they speak TLS there, which is written `tls://host:port`.
+    """
+    return f"{SECURE if secure else ''}{revision}.{namespace}.svc.{domain}:{port}"

@@ -21,9 +21,10 @@ from coalmine_sidecar import contract
 
 from ..api.codec import from_json, to_builtins
 from ..api.problems import Invalid, Problem
-from ..api.spec import API_VERSION, KIND, Metadata, Model, ModelDeploymentSpec
+from ..api.spec import API_VERSION, KIND, Metadata, Model, ModelDeploymentSpec, Tls
+from ..api.warmup import warmup_text
 from ..engine.model import Plan, RevisionRecord
-from . import labels, patch
+from . import labels, patch, tls
 from .injection import (
     INGRESS_PORT,
     LOCAL_PORT,
@@ -39,6 +40,11 @@ from .injection import (
 
 #: The port of the public Service.
 PUBLIC_PORT: Final = 80
+
+#: Fields of a revision and of its model that came after the first release, and what says the same as their absence.
+_LATER: Final[Mapping[str, object]] = {
+    "warmup": [], "tls": None, "containerConcurrency": 0, "queueDepth": None, "newTraces": "sampled",
+}  # fmt: skip
 
 Object = dict[str, Any]
 Patch = tuple[patch.Operation, ...]
@@ -74,13 +80,13 @@ def problems(metadata: Metadata, spec: ModelDeploymentSpec, settings: InjectionS
     templates = {"spec.template": spec.template}
     if spec.fallback and spec.fallback.template is not None:
         templates["spec.fallback.template"] = spec.fallback.template
-    found: list[Problem] = []
+    found: list[Problem] = list(tls.problems(spec.model.tls))
     for path, template in templates.items():
         if has_sidecar(template):
             # Copied from a live pod: it would speak for another revision.
             found.append(Problem(f"{path}.spec.initContainers", f"has {SIDECAR} already: leave it out, it is put in"))
         try:
-            inject(template, settings, identity=_identity(metadata.uid, metadata.name, "", spec.model), path=path)
+            inject(template, settings, identity=_identity(metadata.uid, metadata, "", spec.model, spec.tls), path=path)
         except Invalid as error:
             found += error.problems
     return tuple(found)
@@ -134,7 +140,7 @@ def inject_revision(
     about = {**(template.get("metadata") or {})}
     about["labels"] = labels.of_pod(about.get("labels") or {}, metadata.name, record.name, record.version)
     template["metadata"] = about
-    identity = _identity(owner.uid, metadata.name, record.name, record.model)
+    identity = _identity(owner.uid, metadata, record.name, record.model, record.tls)
     return inject(template, settings, identity=identity, path="spec.template")
 
 
@@ -149,26 +155,40 @@ def _template(
     return inject_revision(record, owner, metadata, settings).pod
 
 
-def _identity(uid: str, deployment: str, revision: str, model: Model) -> Identity:
+def _data(record: RevisionRecord) -> Object:
+    """As the first operator that knew the revision wrote it: the API server lets nobody add as much as a null."""
+    data: Object = to_builtins(record)
+    data["model"] = _without_later(data["model"])
+    return _without_later(data)
+
+
+def _without_later(values: Object) -> Object:
+    return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
+
+
+def _identity(uid: str, metadata: Metadata, revision: str, model: Model, peers: Tls | None) -> Identity:
     return Identity(
         revision=revision,
         port=model.port,
         grpc_port=model.grpc_port,
         drain_key=drain_key(uid, revision),
-        secret=labels.routing_secret(deployment),
+        secret=labels.routing_secret(metadata.name),
         readiness={**_ready(model), "periodSeconds": 2, "timeoutSeconds": PATIENCE},
+        warmup=warmup_text(model),
+        model_tls=model.tls,
+        peer_tls=peers,
+        peer_name=tls.peer_name(peers, metadata.name, metadata.namespace) if peers is not None else "",
     )
 
 
 def _ready(model: Model) -> Object:
     """The protocol's ready endpoint; where there may be none, a server that takes connections is ready."""
-    match model.protocol:
-        case "v2":
-            return {"httpGet": {"path": "/v2/health/ready", "port": model.port}}
-        case "v1":
-            return {"httpGet": {"path": f"/v1/models/{quote(model.name, safe='')}", "port": model.port}}
-        case _:
-            return {"tcpSocket": {"port": model.port}}
+    path = {"v2": "/v2/health/ready", "v1": f"/v1/models/{quote(model.name, safe='')}"}.get(model.protocol)
+    if path is None or (model.tls is not None and model.tls.cert_file):
+        # Also where the model wants to see a certificate: kubelet has none.
+        return {"tcpSocket": {"port": model.port}}
+    scheme = {"scheme": "HTTPS"} if model.tls is not None else {}
+    return {"httpGet": {"path": path, "port": model.port, **scheme}}
 
 
 class _Children:
@@ -202,7 +222,7 @@ class _Children:
             "kind": "ControllerRevision",
             "metadata": about,
             "revision": int(record.created_at),
-            "data": to_builtins(record),
+            "data": _data(record),
         }
 
     def headless_service(self, record: RevisionRecord) -> Object:

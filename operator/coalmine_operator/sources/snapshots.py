@@ -142,6 +142,10 @@ class Snapshots:
                 found.setdefault(output, []).extend(values)
         return {output: tuple(values) for output, values in found.items()}
 
+    def not_ready(self, pod: str) -> str:
+        """What keeps a pod from being ready that only its sidecar knows, as it last said; mostly empty."""
+        return next((seen.snapshot.not_ready for (name, _), seen in reversed(self._lives.items()) if name == pod), "")
+
     def epochs(self) -> dict[str, dict[str, EpochCounts]]:
         """Counts by epoch and revision over every life kept: a sidecar that is gone counted truly while it lived."""
         parts: dict[str, dict[str, list[EpochCounts]]] = {}

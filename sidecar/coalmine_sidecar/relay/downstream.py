@@ -107,7 +107,9 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         elif self._fed or self._incoming is not None or not self._reading:
             self._wait(now)
         else:
-            self.deadline = deadline = now + self.front.table.timeouts.keepalive
+            front = self.front
+            # A drain may have begun after the head of this answer, which promised to stay.
+            self.deadline = deadline = now + (front.drain_idle if front.draining else front.table.timeouts.keepalive)
             if deadline < self.wake:
                 self.front.sweeper.schedule(self)
 
@@ -267,7 +269,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
                 self._idle_since = 0.0
                 self.watch(now + timeouts.idle)
         else:
-            self.watch(now + timeouts.keepalive)
+            self.watch(now + (self.front.drain_idle if self.front.draining else timeouts.keepalive))
         self._set_reading()
 
     def _invite(self, exchange: Exchange) -> None:
@@ -296,7 +298,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         self._queue.clear()
         self._incoming = None
         self.front.outbox.flush()
-        if linger and not self.transport.is_closing():
+        if linger and not self.transport.is_closing() and self.transport.can_write_eof():
             self.transport.write_eof()
             self._set_reading()
             self.watch(now + LINGER)

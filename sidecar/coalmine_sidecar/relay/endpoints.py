@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..contract import Timeouts
-from .sweeper import Sweeper
+from .sweeper import NEVER, Sweeper
 from .upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from .gate import Gate
     from .sending import Sending
+    from .tls import Tls
 
 #: Idle connections kept to one endpoint.
 MAX_IDLE: Final = 256
@@ -29,14 +30,15 @@ class Endpoint:
     """One host and port. `outstanding` counts requests under way there, those still connecting included."""
 
     __slots__ = (
-        "_connecting", "failures", "gate", "host", "idle", "keepalive", "outstanding", "port", "retired", "shut_until",
-        "sweeper", "twin",
+        "_connecting", "failures", "gate", "held", "host", "idle", "keepalive", "outstanding", "port", "retired",
+        "shut_until", "sweeper", "tls", "twin",
     )  # fmt: skip
 
-    def __init__(self, host: str, port: int, sweeper: Sweeper) -> None:
+    def __init__(self, host: str, port: int, sweeper: Sweeper, tls: Tls | None = None) -> None:
         self.host = host
         self.port = port
         self.sweeper = sweeper
+        self.tls = tls
         self.keepalive = Timeouts().upstream_keepalive
         self.idle: list[UpstreamConnection] = []
         self.outstanding = 0
@@ -44,6 +46,8 @@ class Endpoint:
         self.gate: Gate | None = None
         self.failures = 0
         self.shut_until = 0.0
+        #: Asked by nobody, not even by those who have no other hope: a model that is being warmed up.
+        self.held = False
         #: No longer in the routing file: what is under way ends in peace, nothing is kept.
         self.retired = False
         #: The same place as gRPC's calls see it (`h2`): other connections, failures of its own.
@@ -57,7 +61,7 @@ class Endpoint:
         """Open a connection for an exchange, which is told of it by `connected` or `refused`."""
         if self.failures:
             # This request finds out whether the endpoint is back; the others need not wait for it as well.
-            self.shut_until = monotonic() + self._pause()
+            self._shut(monotonic() + self._pause())
         task = asyncio.get_running_loop().create_task(self._connect(exchange, timeout))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
@@ -66,13 +70,15 @@ class Endpoint:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                _, connection = await loop.create_connection(lambda: UpstreamConnection(self), self.host, self.port)
-        except OSError as error:  # TimeoutError is one of them
-            self.leave_out(monotonic())
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self), self.host, self.port, **self.options("http/1.1")
+                )
+        except OSError as error:  # TimeoutError and what goes wrong in TLS are some
+            self.no_connection(error)
             exchange.refused(self, timed_out=isinstance(error, TimeoutError))
             return
         self.failures = 0
-        self.shut_until = 0.0
+        self._shut(0.0)
         exchange.connected(connection)
 
     def left(self) -> None:
@@ -81,10 +87,29 @@ class Endpoint:
         if self.gate is not None:
             self.gate.left()
 
+    def options(self, protocol: str) -> dict[str, Any]:
+        """For `create_connection`; `protocol` as ALPN calls it. Raises OSError where there are no certificates."""
+        return self.tls.options(protocol) if self.tls is not None else {}
+
+    def no_connection(self, error: OSError) -> None:
+        """None could be opened."""
+        self.leave_out(monotonic())
+        if self.tls is not None and not isinstance(error, ConnectionRefusedError):
+            self.tls.failed(str(self), error)
+
     def leave_out(self, now: float) -> None:
         """Not to be asked for a while: it refused, or its sidecar says that its model did."""
         self.failures += 1
-        self.shut_until = now + self._pause()
+        self._shut(now + self._pause())
+
+    def hold(self, held: bool) -> None:
+        """Keep it from being asked at all, or let it be asked again."""
+        self.held = held
+        self.failures = 0
+        self._shut(0.0)
+
+    def _shut(self, until: float) -> None:
+        self.shut_until = NEVER if self.held else until
 
     def _pause(self) -> float:
         return min(FIRST_PAUSE * 2.0 ** min(self.failures - 1, 10), LAST_PAUSE)
@@ -149,12 +174,13 @@ class Book:
     def __init__(self, sweeper: Sweeper) -> None:
         self._sweeper = sweeper
         self._keepalive = Timeouts().upstream_keepalive
-        self._endpoints: dict[tuple[str, int], Endpoint] = {}
+        self._endpoints: dict[tuple[str, int, bool], Endpoint] = {}
 
-    def get(self, host: str, port: int) -> Endpoint:
-        endpoint = self._endpoints.get((host, port))
+    def get(self, host: str, port: int, tls: Tls | None = None) -> Endpoint:
+        address = (host, port, tls is not None)
+        endpoint = self._endpoints.get(address)
         if endpoint is None:
-            endpoint = self._endpoints[host, port] = Endpoint(host, port, self._sweeper)
+            endpoint = self._endpoints[address] = Endpoint(host, port, self._sweeper, tls)
             endpoint.keepalive = self._keepalive
         return endpoint
 

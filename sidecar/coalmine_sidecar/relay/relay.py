@@ -6,8 +6,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from ..contract import Concurrency, RevisionRoute, Routing, RoutingError
+from ..contract import SECURE, Concurrency, RevisionRoute, Routing, RoutingError
 from ..routing import Chooser
 from ..telemetry import QueueCounters, Telemetry
 from .endpoints import Book, Endpoint
@@ -20,6 +21,12 @@ from .outbox import Outbox
 from .safeguards import Safeguards
 from .sweeper import Sweeper
 from .table import Table, Target
+
+if TYPE_CHECKING:
+    from .tls import Tls
+
+#: Host, port, and whether TLS is spoken there.
+Address = tuple[str, int, bool]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +47,8 @@ class Relay:
         model_grpc: tuple[str, int] | None = None,
         rng: random.Random | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        model_tls: Tls | None = None,
+        peers_tls: Tls | None = None,
         outbox: Outbox | None = None,
     ) -> None:
         self.telemetry = telemetry
@@ -52,13 +61,16 @@ class Relay:
         self._book = Book(self._sweeper)
         self._safeguards = Safeguards(telemetry, self._sweeper)
         self._names = Names(self._resolve)
-        self._model = Endpoint(*model, self._sweeper)
-        self._model.twin = Channel(*(model_grpc or model), self._sweeper)
+        self._model = Endpoint(*model, self._sweeper, model_tls)
+        self._model.twin = Channel(*(model_grpc or model), self._sweeper, model_tls)
+        self._peers_tls = peers_tls
+        #: Pods of a revision without TLS are there, which know no other way to ask here.
+        self.plain = False
         self._chooser: Chooser | None = None
         #: Own addresses of the local role: asking there for another pod would be asking oneself.
         self.own_addresses: frozenset[tuple[str, int]] = frozenset()
         #: The lists that tables hold, with the addresses in the file they are made of.
-        self._pods: dict[str, tuple[list[Endpoint], tuple[tuple[str, int], ...]]] = {}
+        self._pods: dict[str, tuple[list[Endpoint], tuple[Address, ...]]] = {}
         #: Revisions of which a pod was known once.
         self._met: set[str] = set()
         self.routing: Routing | None = None
@@ -77,7 +89,7 @@ class Relay:
     def use(self, routing: Routing) -> None:
         """Put a routing file in force. Raises RoutingError if an endpoint is no host:port; then nothing changed."""
         try:
-            addresses = {route.name: tuple(map(split_address, route.endpoints)) for route in routing.revisions}
+            addresses = {route.name: tuple(map(_address, route.endpoints)) for route in routing.revisions}
         except ValueError as error:
             raise RoutingError(f"routing file: revisions: endpoints: {error}") from None
         self.telemetry.configure(routing)
@@ -85,7 +97,8 @@ class Relay:
         self._model.keepalive = routing.timeouts.upstream_keepalive
         self._set_gate(routing.concurrency)
         self._book.keepalive = routing.timeouts.upstream_keepalive
-        self._names.follow({host for pods in addresses.values() for host, _ in pods})
+        self._names.follow({host for pods in addresses.values() for host, _, _ in pods})
+        self.plain = not all(secure for pods in addresses.values() for _, _, secure in pods)
         self._pods = {name: ([], pods) for name, pods in addresses.items()}
         self._met &= addresses.keys()
         self._resolve()
@@ -102,6 +115,11 @@ class Relay:
         )
         self.local.table = self._local_table(routing)
         log.info("routing generation %d: %s", routing.generation, _shares(routing))
+
+    def hold_model(self, held: bool) -> None:
+        """Send the pod's own model no requests for now; other pods and revisions answer them."""
+        for endpoint in (self._model, channel_of(self._model)):
+            endpoint.hold(held)
 
     def close(self) -> None:
         """End every connection and every timer."""
@@ -156,9 +174,20 @@ class Relay:
         self._met.update(name for name, (endpoints, _) in self._pods.items() if endpoints)
         self._book.keep_only(endpoint for endpoints, _ in self._pods.values() for endpoint in endpoints)
 
-    def _endpoints(self, pods: Iterable[tuple[str, int]]) -> list[Endpoint]:
-        found = {(address, port): None for host, port in pods for address in self._names.addresses(host)}
-        return [self._book.get(*address) for address in found if address not in self.own_addresses]
+    def _endpoints(self, pods: Iterable[Address]) -> list[Endpoint]:
+        found = {
+            (address, port, secure): None for host, port, secure in pods for address in self._names.addresses(host)
+        }
+        return [
+            self._book.get(address, port, self._peers_tls if secure else None)
+            for address, port, secure in found
+            if (address, port) not in self.own_addresses
+        ]
+
+
+def _address(text: str) -> Address:
+    """Raises ValueError."""
+    return (*split_address(text.removeprefix(SECURE)), text.startswith(SECURE))
 
 
 def _shares(routing: Routing) -> str:

@@ -73,7 +73,7 @@ class Target:
     def any(self, tried: Iterable[Endpoint] = ()) -> Endpoint | None:
         """The endpoint that is back soonest, open or not: for requests nobody else could answer."""
         every = [self.model, *self.endpoints] if self.model is not None else self.endpoints
-        return min((e for e in every if e not in tried), key=lambda e: e.shut_until, default=None)
+        return min((e for e in every if e not in tried and not e.held), key=lambda e: e.shut_until, default=None)
 
 
 class Table:

@@ -87,11 +87,15 @@ class Tunnel(Timed):
         self.deadline = monotonic() + self._idle
 
     def side_ended(self, side: _Side) -> None:
-        if side.other.eof:
+        other = side.other
+        if other.eof:
             side.transport.close()
-            side.other.transport.close()
+            other.transport.close()
+        elif other.transport.can_write_eof():
+            other.transport.write_eof()
         else:
-            side.other.transport.write_eof()
+            # TLS knows no half of a connection that ends.
+            other.transport.close()
 
     def side_lost(self, side: _Side, *, broken: bool) -> None:
         other = side.other
@@ -131,7 +135,8 @@ class _Side(asyncio.Protocol):
         self.eof = True
         self._tunnel.moved()
         self._tunnel.side_ended(self)
-        return True
+        # With TLS the whole connection ends here, and saying otherwise earns a warning.
+        return self.transport.can_write_eof()
 
     def pause_writing(self) -> None:
         self.other.transport.pause_reading()

@@ -189,11 +189,16 @@ def _process(telemetry: Telemetry, model: str) -> Iterator[Metric]:
     build = _gauge("coalmine_build_info", "The sidecar's version.", ("version", "python_version"))
     build.add_metric((VERSION, platform.python_version()), 1)
     yield build
+    own = telemetry.revisions[telemetry.revision]
+    labels = (model, own.version, own.track)
+    warmups = _counter(
+        "coalmine_warmup_requests", "Requests of the warm-up, by how they ended.", (*_REVISION, "outcome")
+    )
+    _add_reasons(warmups, labels, telemetry.warmups)
+    yield warmups
     resources = telemetry.resources
     if resources is None:
         return
-    own = telemetry.revisions[telemetry.revision]
-    labels = (model, own.version, own.track)
     memory = _gauge("coalmine_model_memory_bytes", "Of the model's processes.", (*_REVISION, "kind"))
     memory.add_metric((*labels, "rss"), resources.memory_bytes)
     if resources.memory_limit_bytes:

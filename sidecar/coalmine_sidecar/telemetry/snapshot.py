@@ -19,6 +19,7 @@ def take_snapshot(telemetry: Telemetry, *, at: float, values: bool = False) -> S
         weights={route.name: route.weight for route in routing.revisions} if routing else {},
         routing_errors=telemetry.routing_errors,
         draining=telemetry.draining,
+        not_ready=next(iter(telemetry.hindrances.values()), ""),
         epochs={
             epoch: {revision: cell.counts() for revision, cell in cells.items()}
             for epoch, cells in telemetry.epochs.items()

@@ -18,6 +18,7 @@ MAX_REVISIONS: Final = 16
 
 FALLBACKS: Final = ("refused", "reset", "timeout", "status", "no_endpoint", "breaker", "queue_full")
 RETRIES: Final = ("refused", "stale", "reset", "timeout", "queue_full")
+WARMUPS: Final = ("ok", "status", "error")
 CONNECTION_ERRORS: Final = ("connect", "stale", "reset", "timeout")
 
 
@@ -74,6 +75,9 @@ class Telemetry:
         self.routing: Routing | None = None
         self.routing_errors = 0
         self.last_routing_error = ""
+        #: What keeps the pod from being ready beside the routing file, by who says so; the first one is told.
+        self.hindrances: dict[str, str] = {}
+        self.warmups = zeros(WARMUPS)
         self.resources: Resources | None = None
         self.revisions: dict[str, RevisionCounters] = {revision: RevisionCounters(revision)}
         self.fallbacks: dict[tuple[str, str], dict[str, int]] = {}
@@ -151,6 +155,10 @@ class Telemetry:
         """The breakers in force, by revision."""
         for name, counters in self.revisions.items():
             counters.breaker = breakers.get(name)
+
+    def warmup(self, outcome: str) -> None:
+        """Count a request of the warm-up; `outcome` is one of WARMUPS: answered as wanted, otherwise, or not at all."""
+        bump(self.warmups, outcome)
 
     def reload_failed(self, message: str) -> None:
         """Count a routing file that could not be used; the last good one stays in force."""

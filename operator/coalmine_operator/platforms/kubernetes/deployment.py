@@ -137,7 +137,11 @@ class ClusterDeployment:
 
     async def refresh(self) -> None:
         """Ask the sidecars anew, so that `seen` and `traffic` are fresh."""
+        before = self._not_ready(self._pods())
         await self._gather()
+        if self._not_ready(self._pods()) != before:
+            # No event of the API server tells of it.
+            self._around.notify(self.key)
 
     async def _gather(self, *, values: bool = False) -> None:
         admins = {pod.name: _socket(at, ADMIN_PORT) for pod in self._pods() if (at := address(pod))}
@@ -170,8 +174,11 @@ class ClusterDeployment:
             record=one.record,
             pods=len(pods),
             ready=sum(map(ready, pods)),
-            failure=self._failures.text(name, deployment, pods),
+            failure=self._failures.text(name, deployment, pods) or self._not_ready(pods),
         )
+
+    def _not_ready(self, pods: Iterable[Held]) -> str:
+        return next((why for pod in pods if not ready(pod) and (why := self._snapshots.not_ready(pod.name))), "")
 
     def traffic(self) -> Mapping[str, Traffic]:
         return self._snapshots.traffic()

@@ -80,14 +80,23 @@ class RoutingFile:
         if plan.routing is None:
             return None
         domain = self._around.settings.cluster_domain
+        records = {record.name: record for record in plan.records}
         routing = render_routing(
             metadata=desired.metadata,
             spec=desired.spec,
             plan=plan.routing,
-            records={record.name: record for record in plan.records},
+            records=records,
             # By name and not by pod: sidecars find pods that come and go while no operator is there to tell.
             endpoints={
-                name: (labels.local_endpoint(name, self._namespace, LOCAL_PORT, domain),)
+                name: (
+                    labels.local_endpoint(
+                        name,
+                        self._namespace,
+                        LOCAL_PORT,
+                        domain,
+                        secure=name in records and records[name].tls is not None,
+                    ),
+                )
                 for name, count in plan.replicas.items()
                 if count
             },

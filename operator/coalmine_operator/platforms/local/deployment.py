@@ -88,6 +88,7 @@ class LocalDeployment:
             changed=self._changed,
             gone=self._forget,
             ports_taken=lambda: {pod.record.port for pod in self._pods.values()},
+            not_ready=self._snapshots.not_ready,
             drain_timeout=drain_timeout,
             grace_cap=grace_cap,
         )
@@ -107,6 +108,8 @@ class LocalDeployment:
         self.manifest = manifest
         self.spec, self.metadata = _decoded(manifest)
         self.problems = ()
+        if changed and self.spec.tls is not None:
+            logger.warning("%s: spec.tls: ignored: sidecars of this machine talk over its loopback address", self.key)
         for line in local_container(self.spec.template, model=self.spec.model).ignored if changed else ():
             logger.warning("%s: %s", self.key, line)
 

@@ -11,8 +11,10 @@ from typing import Final
 from msgspec import Struct
 
 from ...api.problems import Invalid
+from ...api.warmup import warmup_text
 from ...engine.model import RevisionRecord
 from ...render.container import local_container
+from ...render.tls import model_flags
 from .probe import Probe, probe_for
 from .state import PodRecord
 
@@ -31,7 +33,10 @@ _SIDECAR_ENVIRONMENT: Final = (
 
 
 class Launch(Struct, frozen=True, kw_only=True):
-    """A model's process. `grace`: seconds between SIGTERM and SIGKILL; limits: bytes and cores, 0: none."""
+    """A model's process. `grace`: seconds between SIGTERM and SIGKILL; limits: bytes and cores, 0: none.
+
+    `warmup`: the value of the sidecar's flag; `tls`: its flags for the model's certificates.
+    """
 
     argv: tuple[str, ...]
     env: dict[str, str]
@@ -40,6 +45,8 @@ class Launch(Struct, frozen=True, kw_only=True):
     grace: float
     memory_limit: int = 0
     cpu_limit: float = 0.0
+    warmup: str = ""
+    tls: tuple[str, ...] = ()
 
 
 def launch_of(record: RevisionRecord, folder: Path, port: int) -> Launch:
@@ -63,6 +70,8 @@ def launch_of(record: RevisionRecord, folder: Path, port: int) -> Launch:
         grace=container.termination_grace,
         memory_limit=container.memory_limit_bytes,
         cpu_limit=container.cpu_limit_cores,
+        warmup=warmup_text(record.model),
+        tls=tuple(model_flags(record.model.tls, str(folder))),
     )
 
 
@@ -93,6 +102,8 @@ def sidecar_argv(
         *("--memory-limit", str(launch.memory_limit)),
         *("--cpu-limit", f"{launch.cpu_limit:g}"),
         *("--drain-timeout", f"{drain_timeout:g}"),
+        *(("--warmup", launch.warmup) if launch.warmup else ()),
+        *launch.tls,
     ]
 
 

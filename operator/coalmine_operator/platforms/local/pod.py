@@ -32,6 +32,8 @@ DRAIN_SLACK: Final = 2.0
 #: Logs of ended pods kept for each deployment.
 KEPT_LOGS: Final = 10
 SIDECAR_PROBE: Final = Probe(paths=("/readyz",), period=1.0)
+#: A model that was started anew is cold: its sidecar says so before the model is found ready.
+WARMING_PROBE: Final = Probe(paths=("/readyz",), period=0.2, failure_threshold=1)
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):
@@ -43,6 +45,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     changed: Callable[[], None]
     gone: Callable[[str], None]
     ports_taken: Callable[[], set[int]]
+    not_ready: Callable[[str], str]
     drain_timeout: float
     grace_cap: float
 
@@ -73,7 +76,10 @@ class Pod:
             record.name,
             self._directory / "sidecar.log",
             start=self._start_sidecar,
-            probe=lambda: (SIDECAR_PROBE, self.record.admin_port),
+            probe=lambda: (
+                WARMING_PROBE if self._launch(self.record.port).warmup else SIDECAR_PROBE,
+                self.record.admin_port,
+            ),
             back_off=BackOff(*SIDECAR_BACK_OFF),
             session=around.session,
             changed=self._changed,
@@ -125,7 +131,9 @@ class Pod:
     @property
     def failure(self) -> str:
         """Why it is not ready, with the last lines of a log; empty where there is nothing to say."""
-        return "" if self.ending else self._model.failure or self._sidecar.failure
+        if self.ending or self.ready:
+            return ""
+        return self._model.failure or self._around.not_ready(self.name) or self._sidecar.failure
 
     # Life
 

@@ -46,17 +46,20 @@ def probe_for(model: Model, readiness: container.Probe | None) -> Probe:
             success_threshold=readiness.success_threshold,
             failure_threshold=readiness.failure_threshold,
         )
+    scheme = "https" if model.tls is not None else "http"
+    # A model that wants to see a certificate tells us nothing but that it is there.
+    guarded = model.tls is not None and bool(model.tls.cert_file)
     name = quote(model.name, safe="")
     v2 = (f"/v2/models/{name}/ready", "/v2/health/ready")
     v1 = (f"/v1/models/{name}",)
     if model.protocol == "v2":
-        return Probe(paths=v2)
+        return Probe(paths=v2, scheme=scheme, tcp=guarded)
     if model.protocol == "v1":
-        return Probe(paths=v1)
+        return Probe(paths=v1, scheme=scheme, tcp=guarded)
     if model.protocol == "openai":
         # The API itself has no such endpoint, and may want a key; this is vLLM's, llama.cpp's and many others'.
-        return Probe(paths=("/health",), tcp=True)
-    return Probe(paths=(*v2, *v1), tcp=True)
+        return Probe(paths=("/health",), scheme=scheme, tcp=True)
+    return Probe(paths=(*v2, *v1), scheme=scheme, tcp=True)
 
 
 async def ask(session: aiohttp.ClientSession, port: int, probe: Probe) -> bool:
@@ -73,6 +76,8 @@ async def ask(session: aiohttp.ClientSession, port: int, probe: Probe) -> bool:
                 if answer.status in _NO_SUCH_ENDPOINT and (len(probe.paths) > 1 or probe.tcp):
                     continue
                 return 200 <= answer.status < 400
+        except aiohttp.ClientSSLError:
+            break
         except aiohttp.ClientConnectorError:
             return False
         except TimeoutError:

@@ -15,6 +15,7 @@ from .link import Link
 from .stream import Stream
 
 if TYPE_CHECKING:
+    from ..tls import Tls
     from .call import Call
 
 #: Connections to one endpoint; each takes as many streams as the peer allows (100 and more as a rule).
@@ -166,8 +167,8 @@ class Channel(Endpoint):
 
     __slots__ = ("_opening", "_waiting", "links")
 
-    def __init__(self, host: str, port: int, sweeper: Sweeper) -> None:
-        super().__init__(host, port, sweeper)
+    def __init__(self, host: str, port: int, sweeper: Sweeper, tls: Tls | None = None) -> None:
+        super().__init__(host, port, sweeper, tls)
         self.links: set[ModelLink] = set()
         self._waiting: dict[Call, None] = {}
         self._opening: asyncio.Task[None] | None = None
@@ -186,7 +187,7 @@ class Channel(Endpoint):
         self._waiting[call] = None
         if self._opening is None:
             if self.failures:
-                self.shut_until = monotonic() + self._pause()
+                self._shut(monotonic() + self._pause())
             self._opening = asyncio.get_running_loop().create_task(self._open(timeout))
         return True
 
@@ -199,18 +200,20 @@ class Channel(Endpoint):
         link: ModelLink | None = None
         try:
             async with asyncio.timeout(timeout):
-                _, link = await loop.create_connection(lambda: ModelLink(self), self.host, self.port)
+                _, link = await loop.create_connection(
+                    lambda: ModelLink(self), self.host, self.port, **self.options("h2")
+                )
                 await link.ready()
-        except OSError as error:  # TimeoutError is one of them
+        except OSError as error:  # TimeoutError and what goes wrong in TLS are some
             if link is not None and not link.lost:
                 link.transport.abort()
             self._opening = None
-            self.leave_out(monotonic())
+            self.no_connection(error)
             self._refuse(timed_out=isinstance(error, TimeoutError))
             return
         self._opening = None
         self.failures = 0
-        self.shut_until = 0.0
+        self._shut(0.0)
         self.links.add(link)
         served = 0
         while self._waiting and link.room:

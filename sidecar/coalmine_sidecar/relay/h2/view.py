@@ -49,7 +49,7 @@ class _Channels(Sequence[Endpoint]):
 def channel_of(endpoint: Endpoint) -> Endpoint:
     """An endpoint's twin for gRPC, which lives as long as it does."""
     if endpoint.twin is None:
-        endpoint.twin = Channel(endpoint.host, endpoint.port, endpoint.sweeper)
+        endpoint.twin = Channel(endpoint.host, endpoint.port, endpoint.sweeper, endpoint.tls)
         endpoint.twin.retired = endpoint.retired
     return endpoint.twin
 
