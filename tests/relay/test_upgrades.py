@@ -428,17 +428,18 @@ async def settled(figure, seconds: float = 10.0) -> None:
 
 
 async def test_an_upstream_that_only_speaks_after_a_while_sees_the_client_leave(start_pod):
-    left = asyncio.Event()
+    heard, left = asyncio.Event(), asyncio.Event()
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
+        heard.set()
         await reader.read(1)
         left.set()
 
     pod = await start_pod(await listen_raw(slow), ALONE)
     client = await Client.connect(pod.ingress)
     await client.send(get(headers=OFFER) + b"ahead")
-    await eventually(lambda: pod.series().in_flight)
+    await asyncio.wait_for(heard.wait(), 5)
     await client.close()
     await asyncio.wait_for(left.wait(), 5)
     await eventually(lambda: pod.outcomes() == {"cancelled": 1})
