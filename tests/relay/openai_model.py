@@ -15,9 +15,9 @@ WORDS = ("Coal", "mines", " had", " canaries", ".")
 class OpenAIModel:
     """How it answers is said by the `model` of a request.
 
-    plain; slow: 50 ms before each word; cut: events in pieces of 7 bytes; tools: a call instead of words; counts: running
-    totals in every event. error, client-error: instead of an answer; midway: after two words; refused: with a status of
-    its own; dies: its connection breaks.
+    plain; slow: 50 ms before each word; cut: events in pieces of 7 bytes; tools: a call instead of words; counts:
+    running totals in every event. error, client-error: instead of an answer; midway: after two words; refused: with a
+    status of its own; dies: its connection breaks.
     """
 
     def __init__(self) -> None:
