@@ -13,11 +13,12 @@ WORDS = ("Coal", "mines", " had", " canaries", ".")
 
 
 class OpenAIModel:
-    """What is asked for is said by the `model` of a request; see `_KINDS`."""
+    """How it answers is said by the `model` of a request.
 
-    #: slow: 50 ms before each word; cut: events in pieces of 7 bytes; tools: a call instead of words; error: instead of
-    #: an answer, midway: after two words, refused: with a status of its own; counts: running totals in every event.
-    KINDS = ("plain", "slow", "cut", "tools", "error", "client-error", "midway", "refused", "counts", "dies", "early")
+    plain; slow: 50 ms before each word; cut: events in pieces of 7 bytes; tools: a call instead of words; counts:
+    running totals in every event. error, client-error: instead of an answer; midway: after two words; refused: with a
+    status of its own; dies: its connection breaks.
+    """
 
     def __init__(self) -> None:
         self.port = 0
