@@ -5,11 +5,15 @@ from __future__ import annotations
 import secrets
 from typing import Final, Literal
 
+from msgspec import UNSET
+
 from ..contract import KEPT_EPOCHS, REASONS, Resources, Routing, Track
 from .counters import EpochCell, Series, bump, zeros
 from .outputs import MAX_NAME_LENGTH, printable
+from .shadow import ShadowCounters
 
-Role = Literal["ingress", "local"]
+#: `shadow`: copies of requests, whose answers no client gets.
+Role = Literal["ingress", "local", "shadow"]
 
 #: Revisions that left the routing file keep their counters while there are no more than these.
 KEPT_RETIRED: Final = 4
@@ -23,7 +27,7 @@ CONNECTION_ERRORS: Final = ("connect", "stale", "reset", "timeout")
 class RevisionCounters:
     """What is counted of one revision. `version` is unique among the revisions kept: it is their label."""
 
-    __slots__ = ("connection_errors", "decisions", "name", "retries", "series", "track", "version", "weight")
+    __slots__ = ("connection_errors", "decisions", "name", "retries", "series", "shadow", "track", "version", "weight")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -34,6 +38,8 @@ class RevisionCounters:
         self.retries = zeros(RETRIES)
         self.connection_errors = zeros(CONNECTION_ERRORS)
         self.series: dict[str, Series] = {}
+        #: None while nothing was ever mirrored to it.
+        self.shadow: ShadowCounters | None = None
 
 
 class Telemetry:
@@ -73,6 +79,9 @@ class Telemetry:
                 self._cells[route.name] = EpochCell(observe.thresholds, observe.outputs)
             else:
                 cell.configure(observe.thresholds, observe.outputs)
+        if routing.mirror is not UNSET:
+            self._cells[routing.mirror.target].mirror_by(routing.mirror)
+            self.shadow(routing.mirror.target)
         while len(self.epochs) > KEPT_EPOCHS:
             del self.epochs[next(iter(self.epochs))]
         for cells in self.epochs.values():
@@ -89,6 +98,15 @@ class Telemetry:
         if series is None:
             series = counters.series[role] = Series(revision, role, edges)
         return series
+
+    def shadow(self, revision: str) -> ShadowCounters:
+        """The counters of the copies that a revision gets: the same object each time."""
+        counters = self.revisions.get(revision)
+        if counters is None:
+            return ShadowCounters()
+        if counters.shadow is None:
+            counters.shadow = ShadowCounters()
+        return counters.shadow
 
     def epoch(self, revision: str) -> EpochCell:
         """The cell of the epoch in force; for requests routed by weight or affinity only."""
