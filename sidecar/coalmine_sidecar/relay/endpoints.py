@@ -12,7 +12,7 @@ from .sweeper import Sweeper
 from .upstream import UpstreamConnection
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
+    from .asker import Asker
 
 #: Idle connections kept to one endpoint.
 MAX_IDLE: Final = 256
@@ -50,7 +50,7 @@ class Endpoint:
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    def connect(self, exchange: Exchange, timeout: float) -> None:
+    def connect(self, exchange: Asker, timeout: float) -> None:
         """Open a connection for an exchange, which is told of it by `connected` or `refused`."""
         if self.failures:
             # This request finds out whether the endpoint is back; the others need not wait for it as well.
@@ -59,7 +59,7 @@ class Endpoint:
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, exchange: Exchange, timeout: float) -> None:
+    async def _connect(self, exchange: Asker, timeout: float) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):

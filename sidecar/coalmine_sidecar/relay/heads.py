@@ -21,6 +21,8 @@ KEEP_ALIVE: Final = b"connection: keep-alive\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 #: Header lines that say that fields after a chunked body are understood.
 TRAILERS_TAKEN: Final = (b"te", COLON, b"trailers", CRLF, b"connection", COLON, b"te", CRLF)
+#: Tells a model that the request is a copy, and that nobody waits for its answer.
+MARK: Final = (b"coalmine-shadow", COLON, b"true", CRLF)
 
 # What a header is to the relay. PLAIN ones pass as they came.
 PLAIN: Final = 0
@@ -36,6 +38,7 @@ JSON_LENGTH: Final = 9  # Inference-Header-Content-Length
 REASON: Final = 10  # coalmine-reason
 TE: Final = 11
 HOP: Final = 12  # Meant for the next hop only, or a name only the relay writes.
+SHADOW: Final = 13  # coalmine-shadow
 
 _KINDS: Final = {
     b"content-length": LENGTH,
@@ -49,6 +52,7 @@ _KINDS: Final = {
     b"inference-header-content-length": JSON_LENGTH,
     b"coalmine-reason": REASON,
     b"coalmine-revision": HOP,
+    b"coalmine-shadow": SHADOW,
     b"http2-settings": HOP,
     b"keep-alive": HOP,
     b"proxy-authenticate": HOP,
@@ -99,6 +103,7 @@ class Special:
         "expect",
         "json_length",
         "reason",
+        "shadow",
         "takes_trailers",
         "tokens",
         "trailers",
@@ -113,6 +118,7 @@ class Special:
         self.coded = False
         self.json_length: int | None = None
         self.reason = b""
+        self.shadow = False
         self.takes_trailers = False
         #: Header lines that came after a chunked body, of those that may be passed on.
         self.trailers: list[bytes] = []
@@ -140,6 +146,8 @@ class Special:
             return True
         elif kind == REASON:
             self.reason = value
+        elif kind == SHADOW:
+            self.shadow = True
         elif kind == TE:
             self.takes_trailers = b"trailers" in value.lower()
         return False

@@ -7,12 +7,16 @@ import logging
 import random
 from collections.abc import Iterable
 
+from msgspec import UNSET
+
 from ..contract import RevisionRoute, Routing, RoutingError
 from ..routing import Chooser
 from ..telemetry import Telemetry
+from ..telemetry.store import Role
 from .endpoints import Book, Endpoint
 from .front import MAX_CONNECTIONS, AnswerObserver, Front
 from .h2.model import Channel
+from .mirror import Copying, Mirroring
 from .names import Names, split_address
 from .outbox import Outbox
 from .sweeper import Sweeper
@@ -51,6 +55,7 @@ class Relay:
         self._model = Endpoint(*model, self._sweeper)
         self._model.twin = Channel(*(model_grpc or model), self._sweeper)
         self._chooser: Chooser | None = None
+        self.copying = Copying(self._sweeper, self.outbox, rng=self._rng)
         #: Own addresses of the local role: asking there for another pod would be asking oneself.
         self.own_addresses: frozenset[tuple[str, int]] = frozenset()
         #: The lists that tables hold, with the addresses in the file they are made of.
@@ -93,6 +98,7 @@ class Relay:
             targets=targets,
             chooser=self._chooser,
             routing=routing,
+            mirror=self._mirror(routing, targets),
         )
         self.local.table = self._local_table(routing)
         log.info("routing generation %d: %s", routing.generation, _shares(routing))
@@ -101,6 +107,7 @@ class Relay:
         """End every connection and every timer."""
         self.ingress.abort()
         self.local.abort()
+        self.copying.close()
         self._names.stop()
         self._book.close()
         self._model.close()
@@ -117,10 +124,25 @@ class Relay:
     def _local_table(self, routing: Routing | None) -> Table:
         return Table(self.telemetry, self._below, self._own("local"), routing=routing)
 
-    def _target(self, route: RevisionRoute) -> Target:
+    def _mirror(self, routing: Routing, targets: dict[str, Target]) -> Mirroring | None:
+        how = routing.mirror
+        if how is UNSET or not routing.idempotent:
+            return None
+        route = next(route for route in routing.revisions if route.name == how.target)
+        return Mirroring(
+            self.copying,
+            how,
+            source=targets[how.source],
+            target=self._target(route, "shadow"),
+            counters=self.telemetry.shadow(how.target),
+            routing=routing,
+            below=self._below,
+        )
+
+    def _target(self, route: RevisionRoute, role: Role = "ingress") -> Target:
         return Target(
             route.name,
-            self.telemetry.series(route.name, "ingress"),
+            self.telemetry.series(route.name, role),
             self.telemetry.epoch(route.name),
             model=self._model if route.name == self.revision else None,
             endpoints=self._pods[route.name][0],
