@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 
@@ -25,7 +26,7 @@ from tests.relay.harness import (
     silent,
 )
 
-from coalmine_sidecar.relay.mirror import MAX_BYTES, MAX_IN_FLIGHT
+from coalmine_sidecar.relay.mirror import MAX_BYTES, MAX_IN_FLIGHT, Copying
 
 PREDICT = "/v1/models/m:predict"
 
@@ -172,6 +173,22 @@ async def test_what_they_hold_is_bounded(model, other, start_pod):
     dropped = shadow(pod).dropped["bytes"]
     assert dropped == 20 - MAX_BYTES // 1_000_200
     assert pod.relay.copying.bytes <= MAX_BYTES
+
+
+async def test_copies_have_a_share_of_the_cpu_and_no_more(model, other, start_pod):
+    pod = await start_pod(model.port)
+    seconds = itertools.count()
+    pod.relay.copying = Copying(
+        pod.relay._sweeper, pod.relay.outbox, rng=random.Random(1), clock=lambda: float(next(seconds))
+    )
+    pod.relay.use(mirrored(other))
+    for _ in range(3):
+        assert (await pod.ask(post())).revision == "a"
+    # The first one took a second, by that clock: a share of 0.2 pays for it in five.
+    await eventually(lambda: sum(shadow(pod).dropped.values()) == 3)
+    assert shadow(pod).dropped["budget"] == 3
+    assert (shadow(pod).requests, shadow(pod).compared) == (1, 0)
+    assert (pod.relay.copying.bytes, pod.relay.copying.shadows) == (0, set())
 
 
 async def test_bodies_beyond_the_replay_limit_are_not_copied(model, other, start_pod):
@@ -330,9 +347,12 @@ async def test_nobody_there(model, start_pod):
     await pod.ask(post())
     assert await compared(pod) == "failed"
     assert pod.outcomes("b", "shadow") == {"model_error": 1}
-    # Left out for a while, as it would be for requests.
-    await pod.ask(post())
-    await eventually(lambda: shadow(pod).dropped["no_endpoint"] == 1)
+    # Left out for a while, as it would be for requests: the pauses grow, so that some request falls into one.
+    for _ in range(100):
+        await pod.ask(post())
+        if shadow(pod).dropped["no_endpoint"]:
+            break
+    assert shadow(pod).dropped["no_endpoint"]
     assert pod.telemetry.revisions["b"].connection_errors["connect"] == 0
 
 

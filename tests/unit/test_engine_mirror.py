@@ -93,7 +93,7 @@ def test_a_mirror_without_the_question_only_warms_up() -> None:
 def test_an_inconclusive_mirror_pauses_until_somebody_waives_it() -> None:
     world = world_with(MIRROR, Step(set_weight=50), on_inconclusive="Pause")
     settle_until(world, "Paused", traffic=0)
-    assert world.status.message.startswith("inconclusive (")
+    assert world.status.message.startswith("inconclusive (shadow): ")
     world.orders.append(Order(id="1", verb="resume"))
     world.settle(3, traffic=0)
     assert world.file_weights[world.revision_of("v2")] == 50

@@ -154,14 +154,16 @@ def _pause(turn: Turn, rollout: Rollout, pause: Pause) -> bool:
     return _conclusive(turn, rollout)
 
 
-def _conclusive(turn: Turn, rollout: Rollout) -> bool:
-    """Whether the verdicts let the rollout go on; what `onInconclusive` says is done otherwise.
+def deciding(turn: Turn, rollout: Rollout) -> tuple[Verdict, ...]:
+    """The verdicts that the rollout waits for: while the canary has no users, only those on copies of requests."""
+    if rollout.weight:
+        return turn.status.verdicts
+    return by_shadow(turn.spec.analysis, turn.status.verdicts) if rollout.mirror else ()
 
-    While the canary has no users, only answers to copies of requests can have a verdict.
-    """
-    verdicts = turn.status.verdicts
-    if not rollout.weight:
-        verdicts = by_shadow(turn.spec.analysis, verdicts) if rollout.mirror else ()
+
+def _conclusive(turn: Turn, rollout: Rollout) -> bool:
+    """Whether the verdicts let the rollout go on; what `onInconclusive` says is done otherwise."""
+    verdicts = deciding(turn, rollout)
     if worst(verdicts) == "Pass" or rollout.waived == rollout.step:
         return True
     why = _unknowns(verdicts)
