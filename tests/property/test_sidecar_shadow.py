@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coalmine_sidecar.protocols import DISAGREEMENTS, Answer, Value, comparable, disagreement
+
+UNHURRIED = settings(deadline=None)
 
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "cat", "dog", "1"])
 answers = st.dictionaries(
@@ -23,6 +25,7 @@ def one(value: Value, other: Value, tolerance: float = 0.05) -> str:
     return disagreement(*pair, tolerance=tolerance, output="", draw=0.5)
 
 
+@UNHURRIED
 @given(answers, answers, tolerances, draws, st.sampled_from(["", "score", "none"]))
 def test_any_two_answers_agree_or_disagree_in_one_of_the_ways(
     answer: Answer, copy: Answer, tolerance: float, draw: float, output: str
@@ -34,11 +37,13 @@ def test_any_two_answers_agree_or_disagree_in_one_of_the_ways(
     assert disagreement(answer, answer, tolerance=tolerance, output=output, draw=draw) == ""
 
 
+@UNHURRIED
 @given(values, values, tolerances)
 def test_neither_version_is_the_measure_of_the_other(value: Value, other: Value, tolerance: float) -> None:
     assert one(value, other, tolerance) == one(other, value, tolerance)
 
 
+@UNHURRIED
 @given(values, values, tolerances, tolerances)
 def test_more_tolerance_never_makes_a_disagreement(value: Value, other: Value, low: float, high: float) -> None:
     low, high = sorted((low, high))
@@ -46,16 +51,19 @@ def test_more_tolerance_never_makes_a_disagreement(value: Value, other: Value, l
         assert not one(value, other, high)
 
 
+@UNHURRIED
 @given(st.floats(-1e6, 1e6), st.floats(-0.99, 0.99), st.floats(1e-6, 1))
 def test_numbers_within_the_tolerance_agree(value: float, part: float, tolerance: float) -> None:
     assert one(value, value + part * tolerance * max(1.0, abs(value)), tolerance) == ""
 
 
+@UNHURRIED
 @given(st.floats(-0.4, 0.4), st.floats(1.01, 10), st.floats(1e-6, 0.05))
 def test_numbers_beyond_it_do_not(value: float, times: float, tolerance: float) -> None:
     assert one(value, value + times * tolerance, tolerance) == "value"
 
 
+@UNHURRIED
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=50), st.data())
 def test_a_row_is_found_as_often_as_it_is_drawn(scores: list[float], data: st.DataObject) -> None:
     wrong = data.draw(st.integers(0, len(scores) - 1))

@@ -8,6 +8,8 @@ import json
 import random
 
 import pytest
+from tests.relay.grpc_client import unary
+from tests.relay.grpc_model import INFER
 from tests.relay.harness import (
     V2,
     Client,
@@ -247,6 +249,17 @@ async def test_an_answer_that_cannot_be_read_is_counted(model, other, start_pod)
     await pod.ask(post())
     await eventually(lambda: shadow(pod).dropped["encoding"] == 1)
     await nothing_copied(pod, other)
+
+
+async def test_calls_of_grpc_are_counted_not_copied(start_model, other, start_pod, dial):
+    model = await start_model()
+    pod = await start_pod(model.port, mirrored(other, mirror={"source": "a", "target": "b"}))
+    channel = dial(pod.ingress)
+    await unary(channel)(b"x", metadata=(("coalmine-shadow", "true"),))
+    assert "coalmine-shadow" not in model.seen[0]
+    await unary(channel, INFER)(b"")
+    await eventually(lambda: shadow(pod).dropped["grpc"] == 1)
+    assert shadow(pod).requests == 0
 
 
 async def test_a_model_that_is_not_idempotent_gets_no_copies(model, other, start_pod):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coalmine_operator.analysis import Looked, bank, by_shadow, judge
@@ -19,6 +19,8 @@ RUNS, PAIRS = 1000, 2000
 LOOKS = [*range(10, 200, 5), *range(200, PAIRS, 50)]
 METRIC = Metric(name="shadow", preset="shadowDisagreement")
 ANALYSIS = Analysis(metrics=(METRIC,), min_requests=100)
+
+UNHURRIED = settings(deadline=None)
 
 shares = st.floats(0.001, 0.999)
 
@@ -53,6 +55,7 @@ def test_how_many_pairs_it_takes(rate: float, most: int) -> None:
     assert np.median(found_after(draws, 0.05)) <= most
 
 
+@UNHURRIED
 @given(st.integers(0, 10**9), st.integers(0, 10**9), shares)
 def test_evidence_is_finite_and_never_for_one_below_the_threshold(k: int, more: int, share: float) -> None:
     value = log_e_more_often(k, k + more, share)
@@ -61,6 +64,7 @@ def test_evidence_is_finite_and_never_for_one_below_the_threshold(k: int, more: 
         assert value <= 1e-6
 
 
+@UNHURRIED
 @given(st.integers(1, 60), shares)
 def test_expected_to_gain_nothing_at_the_threshold(n: int, share: float) -> None:
     """The mean of E over all outcomes of n pairs at the threshold itself: 1, since it is a likelihood ratio."""
@@ -101,6 +105,7 @@ def test_the_threshold_is_the_users() -> None:
     assert judge(lax, looked(1000, 700), ())[0].verdict == "Fail"
 
 
+@UNHURRIED
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=1, max_size=5))
 def test_epochs_add_up(parts: list[tuple[int, int]]) -> None:
     pairs = [(compared, min(compared, disagreed)) for compared, disagreed in parts]

@@ -139,6 +139,11 @@ class Mirroring:
     def cell(self) -> EpochCell | None:
         return self.target.cell
 
+    def pass_over(self, name: str) -> None:
+        """A call of gRPC, which is not kept, was answered by a revision: count it if its turn were to be copied."""
+        if name == self.source.name and self.copying.draw() < self._percent:
+            self.counters.dropped["grpc"] += 1
+
     def offer(self, exchange: Exchange, answer: Answer, target: Target, body: bytes | None, skipped: str) -> None:
         """A request that chance gave to `target` was answered with 200, and the answer is written.
 
