@@ -72,7 +72,7 @@ class Shadow(Timed):
 
     def drop(self, reason: str) -> None:
         """Nobody will know what the answer was."""
-        if self._upstream is not None or self._connecting is not None:
+        if self._sent_at and self._answered is None:
             self._leave()
             self._count(CANCELLED, CLIENT_CLOSED)
         self._mirroring.counters.dropped[reason] += 1
