@@ -28,8 +28,8 @@ class Shadow(Timed):
     """
 
     __slots__ = (
-        "_answered", "_connecting", "_head", "_mirroring", "_path", "_primary", "_request", "_sent_at", "_size",
-        "_upstream", "answer", "body", "method", "received", "upgrade",
+        "_answered", "_body", "_connecting", "_head", "_mirroring", "_path", "_primary", "_received", "_request",
+        "_sent_at", "_size", "_upstream", "method", "upgrade",
     )  # fmt: skip
 
     def __init__(self, mirroring: Mirroring, exchange: Exchange, answer: Answer, body: bytes) -> None:
@@ -51,9 +51,10 @@ class Shadow(Timed):
         self._upstream: UpstreamConnection | None = None
         self._connecting: Endpoint | None = None
         self._sent_at = 0.0
+        #: The copy's own answer, once it is whole, and the bytes of its body.
         self._answered: Answer | None = None
-        self.body: list[bytes] = []
-        self.received = 0
+        self._body: list[bytes] = []
+        self._received = 0
         copying = mirroring.copying
         copying.shadows.add(self)
         copying.bytes += self._size + len(body)
@@ -114,12 +115,12 @@ class Shadow(Timed):
     def answer_arrived(self, connection: UpstreamConnection, answer: Answer, now: float) -> None:
         if answer.body:
             size = sum(map(len, answer.body))
-            self.body += answer.body
+            self._body += answer.body
             answer.body = []
-            self.received += size
+            self._received += size
             copying = self._mirroring.copying
             copying.bytes += size
-            if self.received > self._mirroring.observe_bytes:
+            if self._received > self._mirroring.observe_bytes:
                 self.drop("size")
                 return
             if copying.overfull:
@@ -203,7 +204,7 @@ class Shadow(Timed):
         if answer.status != 200:
             self._judge("status")
             return
-        copied = b"".join(self.body)
+        copied = b"".join(self._body)
         if (answer.special is not None and answer.special.coded) or copied.startswith(_GZIP):
             self.drop("encoding")
             return
@@ -239,7 +240,7 @@ class Shadow(Timed):
         """The copy is answered, or will not be."""
         series = self._mirroring.target.series
         took = monotonic() - self._sent_at
-        series.done(outcome, status, took, took, self._size, self.received)
+        series.done(outcome, status, took, took, self._size, self._received)
         series.in_flight -= 1
 
     def _leave(self) -> None:
@@ -255,4 +256,4 @@ class Shadow(Timed):
         copying.sweeper.forget(self)
         if self in copying.shadows:
             copying.shadows.remove(self)
-            copying.bytes -= self._size + len(self._primary[2]) + self.received
+            copying.bytes -= self._size + len(self._primary[2]) + self._received
