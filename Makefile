@@ -34,7 +34,9 @@ demo-cluster: $(VENV)/.dev ## the same in a real Kubernetes, with helm and kubec
 
 .PHONY: test
 test: lint ## everything CI runs: lint, types, import rules, all tests, those on a real Kubernetes node too
-	$(BIN)/pytest tests/unit tests/property tests/relay tests/local tests/chart tests/cluster
+	$(BIN)/pytest -n 2 tests/unit tests/property tests/chart
+	$(BIN)/pytest tests/relay tests/local
+	$(MAKE) --no-print-directory test-cluster
 
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff, mypy, import rules
@@ -44,8 +46,8 @@ lint: $(VENV)/.dev ## ruff, mypy, import rules
 	$(BIN)/lint-imports
 
 .PHONY: bench
-bench: $(VENV)/.dev ## the relay beside nginx and haproxy, one core each; BENCH_JSON=FILE keeps the figures
-	$(BIN)/python -m tests.benchmarks.relay
+bench: $(VENV)/.dev ## the relay beside nginx, haproxy, queue-proxy and aiohttp; ARGS="--quick --case c32", BENCH_JSON=FILE
+	$(BIN)/python -m tests.benchmarks.relay $(ARGS)
 
 .PHONY: cluster
 cluster: $(VENV)/.dev ## a real Kubernetes node in the foreground (root; see make tools); says how to use it
@@ -53,7 +55,8 @@ cluster: $(VENV)/.dev ## a real Kubernetes node in the foreground (root; see mak
 
 .PHONY: test-cluster
 test-cluster: $(VENV)/.dev ## the tests on a real Kubernetes node alone, or on the cluster of COALMINE_KUBECONFIG
-	$(BIN)/pytest tests/cluster
+	$(BIN)/python -m tests.cluster.lab build
+	$(BIN)/pytest -n auto --no-loadscope-reorder tests/cluster
 
 .PHONY: tools
 tools: ## Debian packages that some tests and the benchmark use (root); without them these are skipped

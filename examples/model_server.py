@@ -1,4 +1,4 @@
-"""A small model server: scikit-learn behind the Open Inference Protocol (v2).
+"""A small model server: what scikit-learn has fitted, behind the Open Inference Protocol (v2).
 
 Environment: `PORT`, `MODEL_NAME`, and `MODEL_VERSION`, which also says what is served:
 
@@ -28,7 +28,7 @@ from aiohttp import web
 from examples import protocol
 
 if TYPE_CHECKING:
-    from examples.train import Trained
+    from examples.fitted import Fitted
 
 #: version -> (trained model, is scaling forgotten, seconds that each answer is late)
 VARIANTS = {"v1": ("v1", False, 0.0), "v2": ("v2", False, 0.0), "v3": ("v2", True, 0.0), "v4": ("v2", False, 0.3)}
@@ -42,7 +42,7 @@ class Server:
         self.name = name
         self.version = version
         self.source, self.forget_scaling, self.late = VARIANTS[version]
-        self.model: Trained | None = None
+        self.model: Fitted | None = None
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[errors_as_json])
@@ -66,11 +66,8 @@ class Server:
         task.cancel()
 
     def _load(self) -> None:
-        import sklearn
         from examples.train import load_model
 
-        # The protocol has checked that already; a fifth of the time of one row.
-        sklearn.set_config(assume_finite=True)
         self.model = load_model(self.source)
 
     def _check(self, request: web.Request) -> None:
@@ -80,7 +77,7 @@ class Server:
         if version != self.version:
             raise web.HTTPNotFound(text=f"version {version!r} of {name!r} is not served here, {self.version!r} is")
 
-    def _loaded(self) -> Trained:
+    def _loaded(self) -> Fitted:
         if self.model is None:
             raise web.HTTPServiceUnavailable(text=f"{self.name} {self.version} is still loading")
         return self.model

@@ -12,43 +12,24 @@ v3 and v4 are mistakes made when serving v2, so nothing is trained for them: see
 from __future__ import annotations
 
 import os
-import pickle
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from examples.fitted import Fitted, boosted, logistic, scaled
 
-FEATURES = 30
 MEANS = 10
 SEED = 1
-#: Part of the folder's name: another recipe or another scikit-learn never meets old files.
-RECIPE = 1
+#: Part of the folder's name: another recipe never meets old files.
+RECIPE = 2
 
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A fitted pipeline, scaler first, that reads the first `columns` features of a row."""
-
-    pipeline: Any
-    columns: int
-
-    def probability(self, rows: np.ndarray, *, forget_scaling: bool = False) -> np.ndarray:
-        """Chance of "malignant", [n], of `rows`, [n, 30]. `forget_scaling` is the mistake of v3."""
-        model = self.pipeline[-1] if forget_scaling else self.pipeline
-        probability: np.ndarray = model.predict_proba(rows[:, : self.columns])[:, 1]
-        return probability
-
-
 def folder() -> Path:
     """Where models are kept: below `MODEL_CACHE`, or below `build` in the project."""
-    import sklearn
-
-    base = Path(os.environ.get("MODEL_CACHE", _ROOT / "build" / "models"))
-    return base / f"breast-cancer-{RECIPE}-sklearn-{sklearn.__version__}"
+    return Path(os.environ.get("MODEL_CACHE", _ROOT / "build" / "models")) / f"breast-cancer-{RECIPE}"
 
 
 def split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -63,34 +44,39 @@ def split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return train, train_labels, held, held_labels
 
 
-def train_all() -> Path:
-    """Make the folder with `v1.pickle`, `v2.pickle` and `held_out.npz` (rows, labels), unless it is there already."""
-    target = folder()
-    if target.exists():
-        return target
+def fit(rows: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
+    """v1's and v2's pipelines, scaler first; v1's knows the first MEANS columns only."""
     from sklearn.ensemble import GradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    rows, labels, held, held_labels = split()
     early = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    boosted = make_pipeline(
+    trees = make_pipeline(
         StandardScaler(),
         GradientBoostingClassifier(
             n_estimators=100, learning_rate=0.1, max_depth=2, subsample=0.5, max_features="sqrt", random_state=SEED
         ),
     )
+    return early.fit(rows[:, :MEANS], labels), trees.fit(rows, labels)
+
+
+def train_all() -> Path:
+    """Make the folder with `v1.npz`, `v2.npz` and `held_out.npz` (rows, labels), unless it is there already."""
+    target = folder()
+    if target.exists():
+        return target
+    rows, labels, held, held_labels = split()
+    early, trees = fit(rows, labels)
     models = {
-        "v1": Trained(early.fit(rows[:, :MEANS], labels), MEANS),
-        "v2": Trained(boosted.fit(rows, labels), FEATURES),
+        "v1": Fitted(scaled(early[0]) | logistic(early[-1])),
+        "v2": Fitted(scaled(trees[0]) | boosted(trees[-1])),
     }
     target.parent.mkdir(parents=True, exist_ok=True)
     # Several servers may start at once on an empty cache: each builds its own folder, the first rename wins.
     building = Path(tempfile.mkdtemp(dir=target.parent))
     for name, model in models.items():
-        parts = {"pipeline": model.pipeline, "columns": model.columns}
-        (building / f"{name}.pickle").write_bytes(pickle.dumps(parts))
+        model.save(building / f"{name}.npz")
     np.savez(building / "held_out.npz", rows=held, labels=held_labels)
     try:
         building.rename(target)
@@ -103,10 +89,9 @@ def train_all() -> Path:
     return target
 
 
-def load_model(name: str) -> Trained:
+def load_model(name: str) -> Fitted:
     """`v1` or `v2`, trained now if it has to be."""
-    parts = pickle.loads((train_all() / f"{name}.pickle").read_bytes())
-    return Trained(parts["pipeline"], parts["columns"])
+    return Fitted.load(train_all() / f"{name}.npz")
 
 
 def held_out() -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
-from aiohttp import web
 
 from .contract import DRAIN_HEADER, DRAIN_PATH
+from .lean import web
 from .observe.resources import ResourceReader
 from .telemetry import Telemetry
 from .telemetry.exposition import expose

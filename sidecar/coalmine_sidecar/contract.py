@@ -41,6 +41,9 @@ KEPT_EPOCHS = 4
 #: The newest raw values a sidecar keeps of each output of a revision, from which the operator cuts bins.
 KEPT_VALUES = 1000
 
+#: What a request that belongs to no trace gets: a new one, marked as kept or as not kept by who began it, or none.
+NewTraces = Literal["sampled", "unsampled", "none"]
+
 Percent = Annotated[int, Meta(ge=0, le=100)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 
@@ -87,6 +90,35 @@ class Fallback(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown
     status_codes: Annotated[tuple[int, ...], Meta(max_length=16)] = (502, 503, 504)
 
 
+class CircuitBreaker(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """When a revision's share goes to the fallback without its being asked. Seconds and per cents.
+
+    `consecutive_failures` 0: however many; `success_rate` 0: however few.
+    """
+
+    consecutive_failures: Annotated[int, Meta(ge=0)] = 5
+    success_rate: Percent = 0
+    min_requests: Annotated[int, Meta(ge=1)] = 20
+    window: PositiveFloat = 30.0
+    min_backoff: PositiveFloat = 1.0
+    max_backoff: PositiveFloat = 60.0
+
+
+class RetryBudget(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """How many requests may be sent again to the same revision, of those of the last `window` seconds."""
+
+    percent: Percent = 20
+    min_per_second: Annotated[float, Meta(ge=0)] = 10.0
+    window: PositiveFloat = 10.0
+
+
+class Concurrency(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Requests that a pod's model is given at a time, and that may wait for their turn."""
+
+    limit: Annotated[int, Meta(ge=1)]
+    queue_depth: Annotated[int, Meta(ge=0)]
+
+
 class Timeouts(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Seconds. `response` bounds the wait for an answer's head, `idle` any silence inside a body or a tunnel."""
 
@@ -112,7 +144,7 @@ class Observe(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
     `outputs`: frozen bin edges (ascending) by output name; outputs not named use `DEFAULT_EDGES`.
     """
 
-    protocol: Literal["auto", "v1", "v2"] = "auto"
+    protocol: Literal["auto", "v1", "v2", "openai"] = "auto"
     thresholds: Annotated[tuple[PositiveFloat, ...], Meta(max_length=MAX_THRESHOLDS)] = ()
     outputs: dict[str, Annotated[tuple[float, ...], Meta(min_length=1, max_length=MAX_EDGES)]] = {}
 
@@ -146,10 +178,14 @@ class Routing(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
     generation: Annotated[int, Meta(ge=0)]
     epoch: Annotated[str, Meta(max_length=128)] = ""
     idempotent: bool = True
+    new_traces: NewTraces = "sampled"
     revisions: Annotated[tuple[RevisionRoute, ...], Meta(max_length=16)]
     match: Annotated[tuple[Match, ...], Meta(max_length=16)] = ()
     affinity: Affinity | None = None
     fallback: Fallback = Fallback()
+    circuit_breaker: CircuitBreaker | None = None
+    retry_budget: RetryBudget = RetryBudget()
+    concurrency: Concurrency | None = None
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     observe: Observe = Observe()
@@ -210,11 +246,12 @@ class OutputCounts(Struct, kw_only=True, rename="camel", omit_defaults=True):
 class EpochCounts(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """Requests drawn for a revision in an epoch, charged to the revision chosen, whoever answered in the end.
 
-    `requests`: completed (cancelled and rejected ones are not); `errors`: model errors, timeouts, refused and broken
-    connections; `client_errors`: 4xx of the model; `answered`: requests with a whole answer; `over`: those among
-    `answered` that took longer than each of `Observe.thresholds` (end of stream). `compared`: answers to copies of
-    another revision's requests that were compared with the answers to the requests themselves (`Mirror`); `disagreed`:
-    those among them that predicted something else, or nothing.
+    `requests`: completed (cancelled and rejected ones are not, but for those that a full queue or an open breaker kept
+    from the revision); `errors`: these, model errors, timeouts, refused and broken connections; `client_errors`: 4xx of
+    the model; `answered`: requests with a whole answer; `over`: those among `answered` that took longer than each of
+    `Observe.thresholds` (end of stream). `compared`: answers to copies of another revision's requests that were
+    compared with the answers to the requests themselves (`Mirror`); `disagreed`: those among them that predicted
+    something else, or nothing.
     """
 
     requests: int = 0

@@ -12,11 +12,11 @@ from time import monotonic
 from typing import Final
 
 import psutil
-from aiohttp import web
 
 from .admin import make_app
 from .contract import RoutingError
 from .drain import Drain
+from .lean import web
 from .observe.observer import Observer
 from .observe.resources import ResourceReader
 from .relay.front import Front
@@ -26,9 +26,6 @@ from .relay.watcher import RoutingFile
 from .settings import Listen, Settings, open_socket
 from .telemetry import Telemetry
 
-#: Share of the process's time that reading answers may take. At full load of small answers it takes a quarter, so
-#: this leaves nothing unread there, and bounds what huge answers cost the requests beside them.
-OBSERVE_SHARE: Final = 0.4
 #: Seconds a listening socket stays open when the end has come: connections in its queue are accepted, not reset.
 ACCEPT_QUEUED: Final = 0.05
 POLL: Final = 0.02
@@ -53,7 +50,7 @@ async def serve(settings: Settings) -> int:
         outbox = Outbox(loop)
         relay = Relay(
             telemetry,
-            Observer(telemetry, schedule=outbox.after, share=OBSERVE_SHARE),
+            Observer(telemetry, schedule=outbox.after, share=settings.observe_share),
             outbox=outbox,
             revision=settings.revision,
             model=settings.model,

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import msgspec
 
@@ -15,6 +15,9 @@ from .drain import HOLD
 from .relay.names import split_address
 
 PREFIX = "COALMINE_"
+#: Share of the process's time that reading answers may take. At full load of small answers it takes a quarter, so
+#: this leaves nothing unread there, and bounds what huge answers cost the requests beside them.
+OBSERVE_SHARE: Final = 0.4
 
 
 class Listen(msgspec.Struct, frozen=True):
@@ -32,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`memory_limit` bytes and `cpu_limit` cores of the model, 0 where there is none; `drain_timeout` seconds.
 
     `model_grpc`: where the model speaks gRPC, None: at `model`. `drain_key`: what a drain by HTTP has to show; empty:
-    there is none. `drain_hold`: see `drain`, seconds.
+    there is none. `drain_hold`: see `drain`, seconds. `observe_share`: of one core, 0 to 1, for reading answers.
     """
 
     routing: Path
@@ -50,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_key: str = ""
     drain_hold: float = HOLD
     max_connections: int = 10_000
+    observe_share: float = OBSERVE_SHARE
 
 
 class _Parser(argparse.ArgumentParser):
@@ -90,6 +94,7 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
     flag("drain-key", str, "KEY", "")
     flag("drain-hold", _number, "SECONDS", HOLD)
     flag("max-connections", _count, "COUNT", 10_000)
+    flag("observe-share", _share, "SHARE", OBSERVE_SHARE)
     given = vars(parser.parse_args(arguments))
     pid_file = given.pop("model_pid_file")
     # Path("") is the working directory: an unset variable of a template must not become one.
@@ -148,6 +153,13 @@ def _number(text: str) -> float:
     if not 0.0 <= number < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or more")
     return number
+
+
+def _share(text: str) -> float:
+    share = _number(text)
+    if share > 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share of 0 to 1")
+    return share
 
 
 def _bytes(text: str) -> int:

@@ -15,15 +15,44 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.cluster.figures import Figure, teller, told
 from tests.cluster.lab import images
 from tests.cluster.lab.build import programs
 from tests.cluster.lab.cluster import Cluster, ExternalCluster, NodeCluster, node_cluster
 from tests.cluster.lab.need import chosen, missing
 from tests.cluster.lab.run import LabError
+from tests.cluster.traffic import my_turn
+from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
+
+
+#: Modules that send a steady load for most of their time: one after the other, or the machine would be too small.
+LOADED = ("test_rollouts", "test_faults_api", "test_faults_operator", "test_faults_pods", "test_faults_stable")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers, with a node each. A cluster of the user's is one, whose definitions the tests change."""
+    return 2 if chosen("own", "kubeconfig", "none")[0] == "own" else 0
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _ByGroup(config, log)
+
+
+class _ByGroup(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """What a module makes it makes once: its tests stay with one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+def _group(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    return "load" if Path(file).stem in LOADED else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,12 +64,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(180, func_only=True))
         # A node, its pods and their clients share two cores with whatever else there is. A second failure is one.
         item.add_marker(pytest.mark.flaky(reruns=1))
+    # What takes longest begins first, beside everything else.
+    items.sort(key=lambda item: _group(item.nodeid) != "load")
 
 
 def _absent(reason: str) -> None:
     if os.environ.get("CI") == "true" and os.environ.get("COALMINE_CLUSTER") != "none":
         pytest.fail(f"no cluster: {reason}", pytrace=False)
     pytest.skip(f"no cluster: {reason}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    figures = list(told(terminalreporter.stats.get("passed", ())))
+    if figures:
+        terminalreporter.section("figures")
+        for figure in figures:
+            terminalreporter.write_line(figure)
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    return teller(record_property)
+
+
+@pytest.fixture
+def turn() -> Iterator[None]:
+    """A steady load needs more than one of two cores: other loads on this machine wait, where no test's time runs."""
+    with my_turn():
+        yield
 
 
 Shown = Callable[[], contextlib.AbstractContextManager[object]]
@@ -91,7 +142,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def _loaded(cluster: Cluster, image: images.Image, shown: Shown) -> str:
+def _in_cluster(cluster: Cluster, image: images.Image, shown: Shown) -> str:
     if isinstance(cluster, NodeCluster):
         with shown():
             archive = images.archive(image)
@@ -102,16 +153,16 @@ def _loaded(cluster: Cluster, image: images.Image, shown: Shown) -> str:
 @pytest.fixture(scope="session")
 def sidecar_image(cluster: Cluster, shown: Shown) -> str:
     """The name of the sidecar's image, which the cluster has."""
-    return _loaded(cluster, images.SIDECAR, shown)
+    return _in_cluster(cluster, images.SIDECAR, shown)
 
 
 @pytest.fixture(scope="session")
 def operator_image(cluster: Cluster, shown: Shown) -> str:
     """The name of the operator's image, which the cluster has."""
-    return _loaded(cluster, images.OPERATOR, shown)
+    return _in_cluster(cluster, images.OPERATOR, shown)
 
 
 @pytest.fixture(scope="session")
 def model_image(cluster: Cluster, shown: Shown) -> str:
     """The name of the image of `examples/model_server.py`, which the cluster has. MODEL_VERSION: v1 to v4."""
-    return _loaded(cluster, images.MODEL, shown)
+    return _in_cluster(cluster, images.MODEL, shown)

@@ -188,7 +188,7 @@ class Watched:
         status: dict[str, Any] = self.read().get("status", {})
         return status
 
-    def until(self, what: str, check: Callable[[dict[str, Any]], object], timeout: float = 60) -> dict[str, Any]:
+    def until(self, what: str, check: Callable[[dict[str, Any]], object], timeout: float = 120) -> dict[str, Any]:
         """The status, once `check` holds of it. Fails with what is there instead."""
 
         def look() -> dict[str, Any] | None:
@@ -201,14 +201,14 @@ class Watched:
             there = json.dumps(self.status, indent=1)
             raise AssertionError(f"{error}\n{there}\n{self.cluster.happenings(self.namespace)}") from error
 
-    def healthy(self, version: str, timeout: float = 90) -> dict[str, Any]:
+    def healthy(self, version: str, timeout: float = 120) -> dict[str, Any]:
         return self.until(
             f"{version} to be stable and healthy",
             lambda s: s.get("phase") == "Healthy" and s["stable"]["version"] == version,
             timeout,
         )
 
-    def condition(self, kind: str, value: str, reason: str, text: str = "", timeout: float = 90) -> dict[str, Any]:
+    def condition(self, kind: str, value: str, reason: str, text: str = "", timeout: float = 120) -> dict[str, Any]:
         """The status, once one of its conditions is this, with `text` in its message."""
 
         def holds(status: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ from tests.cluster import previous
 from tests.cluster.audit import calls
 from tests.cluster.certificates import age, kept_certificate, shown_certificates
 from tests.cluster.faults import guarded, victim
+from tests.cluster.figures import Figure
 from tests.cluster.installed import RELEASE, Install, installed
 from tests.cluster.lab.cluster import NodeCluster
 from tests.cluster.lab.run import LabError
@@ -91,8 +92,9 @@ def steady(install: Install, model_image: str) -> Iterator[Watched]:
     watched.kubectl("delete", "md/steady")
 
 
+@pytest.mark.usefixtures("turn")
 def test_an_upgrade_under_load_restarts_no_model_and_a_refresh_brings_the_new_sidecar(
-    install: Install, steady: Watched, sidecar_image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    install: Install, steady: Watched, sidecar_image: str, tmp_path: Path, figure: Figure
 ) -> None:
     def held() -> tuple[Any, ...]:
         secrets = (install.get("secret", f"{RELEASE}-{name}")["data"] for name in ("alerts", "webhook-tls"))
@@ -114,8 +116,7 @@ def test_an_upgrade_under_load_restarts_no_model_and_a_refresh_brings_the_new_si
         steady.annotate("refresh")
         install.cluster.wait(lambda: sidecars(steady) == {sidecar_image}, "the new sidecar alone", 150, every=0.5)
         install.cluster.wait(lambda: "coalmine.dev/refresh" not in steady.annotations(), "the order taken away")
-    with capsys.disabled():
-        print(f"\nupgrade and refresh: {seen.summary()}, {seen.rate():.0f} a second")
+    figure(f"upgrade and refresh: {seen.summary()}; {seen.rate():.0f}/s")
     assert seen.errors() == []
 
 

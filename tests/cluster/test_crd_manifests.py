@@ -117,6 +117,17 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("spec.fallback.version", "2026-11-20", "", "is also spec.model.version: another template needs another version"),
     ("spec.fallback.template", GONE, "", "a version of its own needs one; only previous goes without"),
     ("spec.fallback.template.spec", GONE, "", "Required value"),
+    # breaker, retries, concurrency
+    ("spec.circuitBreaker", {"consecutiveFailures": 0}, "", "never opens: give consecutiveFailures or successRate"),
+    (
+        "spec.circuitBreaker",
+        {"successRate": 101},
+        "spec.circuitBreaker.successRate",
+        "should be less than or equal to 100",
+    ),
+    ("spec.circuitBreaker", {"window": "0s"}, "spec.circuitBreaker.window", "is not over 0s"),
+    ("spec.retryBudget", {"percent": -1}, "spec.retryBudget.percent", "should be greater than or equal to 0"),
+    ("spec.model.queueDepth", 5, "", "has no meaning without a limit: give containerConcurrency"),
     # metrics
     (f"{METRICS}[0].name", "Errors", "", METRIC_NAME),
     (f"{METRICS}[1].name", "errors", f"{METRICS}[1]", 'Duplicate value: {"name":"errors"}'),
@@ -170,6 +181,9 @@ TAKEN: list[tuple[str, Any]] = [
     ("spec.fallback", {"version": "2026-11-20", "template": good()["spec"]["template"]}),
     ("spec.model", GONE),
     ("spec.model.version", ""),
+    ("spec.model", {"containerConcurrency": 1, "queueDepth": 0}),
+    ("spec.circuitBreaker", {"consecutiveFailures": 0, "successRate": 90, "maxBackoff": "100ms"}),
+    ("spec.retryBudget", {"percent": 0, "minPerSecond": 0}),
     ("spec.model.maxRequestBytes", 1 << 40),
     ("spec.template.spec.nodeSelector", {"a.b/c": "x"}),
     (f"{CONTAINERS}[0].resources", {"limits": {"nvidia.com/gpu": 1}}),
@@ -270,10 +284,12 @@ def test_defaults_appear(manifests: Manifests) -> None:
             "port": 8080,
             "idempotent": True,
             "timeout": "1m",
+            "containerConcurrency": 0,
             "maxRequestBytes": 33554432,
         },
         "replicas": 1,
         "paused": False,
+        "retryBudget": {"percent": 20, "minPerSecond": 10, "window": "10s"},
         "strategy": {"canary": {"scaleDownDelay": "30s"}},
         "analysis": {
             "interval": "15s",
@@ -291,6 +307,15 @@ def test_defaults_appear(manifests: Manifests) -> None:
         "replicas": 1,
         "statusCodes": [502, 503, 504],
         "maxRequestBytes": 1048576,
+    }
+    breaker = manifests.try_out(changed("spec.circuitBreaker", {}))["spec"]["circuitBreaker"]
+    assert breaker == {
+        "consecutiveFailures": 5,
+        "successRate": 0,
+        "minRequests": 20,
+        "window": "30s",
+        "minBackoff": "1s",
+        "maxBackoff": "1m",
     }
     assert manifests.try_out(changed("spec.autoRollback", {}))["spec"]["autoRollback"] == {"bakeTime": "1h"}
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from tests.cluster.faults import guarded, own_namespace, victim
+from tests.cluster.figures import Figure
 from tests.cluster.lab.cluster import NodeCluster
 from tests.cluster.lab.run import LabError
 from tests.cluster.operating import Operator, Watched, operator_for
 from tests.cluster.traffic import Traffic, traffic
 
-pytestmark = pytest.mark.timeout(500, func_only=True)
+pytestmark = [pytest.mark.timeout(500, func_only=True), pytest.mark.usefixtures("turn")]
 
 #: Seconds that the API server is away.
 AWAY = 60.0
@@ -22,7 +23,9 @@ CANARY = {
 }
 
 
-def test_a_minute_without_api_server(node: NodeCluster, sidecar_image: str, model_image: str, tmp_path: Path) -> None:
+def test_a_minute_without_api_server(
+    node: NodeCluster, sidecar_image: str, model_image: str, tmp_path: Path, figure: Figure
+) -> None:
     log = tmp_path / "operator.log"
     with (
         own_namespace(node) as namespace,
@@ -48,18 +51,18 @@ def test_a_minute_without_api_server(node: NodeCluster, sidecar_image: str, mode
             with node.without("kube-apiserver"):
                 away(node, seen, gone, victim(node, stable, "model").kill)
             back = time.time()
-            print(f"{seen.summary()} while it was away")
+            figure(f"API server away: {seen.summary()}")
             assert not seen.errors(), seen.summary()
             share = seen.share(canary["canary"]["revision"], gone, back)
             assert 19 <= share <= 21, f"the canary's weight is 20, and it had {share:.1f} %"
             fraud.healthy("v2", 150)
             edited.healthy("v2", 150)
             node.wait(lambda: "Service/drifted" in drifted.children(), "the Service to be back", 90)
-            print(f"all caught up {time.time() - back:.0f} s after the API server came back; {seen.summary()}")
+            figure(f"all caught up {time.time() - back:.0f} s after the API server came back; {seen.summary()}")
         assert not seen.errors(), seen.summary()
         assert operator.process.pid == process
         assert operator.process.poll() is None
-        clear(operator)
+        figure(clear(operator))
 
 
 def away(node: NodeCluster, seen: Traffic, gone: float, crash: Any) -> None:
@@ -73,11 +76,11 @@ def away(node: NodeCluster, seen: Traffic, gone: float, crash: Any) -> None:
     time.sleep(max(0.0, gone + AWAY - time.time()))
 
 
-def clear(operator: Operator) -> None:
+def clear(operator: Operator) -> str:
     """It says what happened, in lines a person can read, and does not flood anybody."""
     lines = operator.log().splitlines()
     troubles = [line for line in lines if "API server" in line or "watch" in line.lower()]
-    print(f"{len(lines)} lines of log, {len(troubles)} about the API server, such as: {troubles[-1][:150]}")
     assert troubles
     assert len(lines) < 300
     assert max(map(len, lines)) < 1000
+    return f"{len(lines)} lines of log, {len(troubles)} about the API server, such as: {troubles[-1][:150]}"

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from tests.cluster.faults import guarded
+from tests.cluster.figures import Figure
 from tests.cluster.lab.cluster import Cluster
 from tests.cluster.operating import Watched, operator_for
 from tests.cluster.traffic import traffic
 
-pytestmark = pytest.mark.timeout(400, func_only=True)
+pytestmark = [pytest.mark.timeout(400, func_only=True), pytest.mark.usefixtures("turn")]
 
 #: Seconds of the whole, and between two pods.
 LASTS = 120.0
@@ -40,7 +41,7 @@ def ready(fraud: Watched) -> list[str]:
 
 
 def test_random_pods_deleted_for_two_minutes(
-    cluster: Cluster, fraud: Watched, model_image: str, tmp_path: Path
+    cluster: Cluster, fraud: Watched, model_image: str, tmp_path: Path, figure: Figure
 ) -> None:
     fraud.apply(guarded(model_image, replicas=3))
     fraud.healthy("v1")
@@ -55,7 +56,7 @@ def test_random_pods_deleted_for_two_minutes(
             time.sleep(EVERY)
             # A machine that starts pods more slowly than they are deleted would soon have none.
             cluster.wait(lambda: len(ready(fraud)) > 1, "two pods to be ready", 90)
-    print(f"{len(deleted)} pods deleted; {seen.summary()}; {seen.rate():.0f}/s")
+    figure(f"{len(deleted)} pods deleted; {seen.summary()}; {seen.rate():.0f}/s")
     assert not seen.errors(), seen.summary()
     cluster.wait(lambda: fraud.status["stable"]["ready"] == 3, "all pods again", 90)
     assert fraud.status["phase"] == "Healthy"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.faults import SIDECAR, Deaths, guarded, lost, own_namespace, victim
+from tests.cluster.figures import Figure
 from tests.cluster.lab.cluster import Cluster, NodeCluster
 from tests.cluster.operating import Watched, operator_for
 from tests.cluster.traffic import Traffic, traffic
@@ -37,11 +38,11 @@ def fraud(
 
 
 @pytest.fixture
-def seen(node: NodeCluster, fraud: Watched, tmp_path: Any) -> Iterator[Traffic]:
+def seen(turn: None, node: NodeCluster, fraud: Watched, tmp_path: Any, figure: Figure) -> Iterator[Traffic]:
     whole(fraud)
     with traffic(node, f"http://fraud.{fraud.namespace}", tmp_path) as seen:
         yield seen
-    print(f"{seen.summary()}; {seen.rate():.0f}/s")
+    figure(f"{seen.summary()}; {seen.rate():.0f}/s")
 
 
 def whole(fraud: Watched) -> None:
@@ -74,7 +75,7 @@ def until_only(fraud: Watched, seen: Traffic, version: str, timeout: float = 120
 
 @pytest.mark.parametrize("how", [(), ("--force", "--grace-period=0")], ids=["gracefully", "by force"])
 def test_all_stable_pods_deleted_at_once(
-    node: NodeCluster, fraud: Watched, seen: Traffic, how: tuple[str, ...]
+    node: NodeCluster, fraud: Watched, seen: Traffic, how: tuple[str, ...], figure: Figure
 ) -> None:
     pods = stable_pods(fraud)
     deaths = Deaths([victim(node, pod, container) for pod in pods for container in ("model", SIDECAR)])
@@ -87,7 +88,7 @@ def test_all_stable_pods_deleted_at_once(
     assert answered_by(seen, "v1", began), "the fallback was not needed"
     if how:
         under_way, failed = lost(seen, moments)
-        print(f"{failed} requests failed, {under_way} were under way in the moments when processes died")
+        figure(f"stable deleted by force: {failed} failed, {under_way} were under way when processes died")
     else:
         assert not seen.errors(), seen.summary()
 

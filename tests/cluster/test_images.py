@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from examples.protocol import INPUT
+from tests.cluster.figures import Figure
 from tests.cluster.lab import images
 from tests.cluster.lab.archive import read_config, read_names
 from tests.cluster.lab.cluster import Cluster, NodeCluster
@@ -36,17 +37,14 @@ def packages(archive: Path) -> set[str]:
     return {tail.partition("/")[0] for name, tail in zip(names, tails, strict=True) if tail != name}
 
 
-def test_they_run_as_nobody_and_without_a_shell(
-    archives: dict[Image, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_they_run_as_nobody_and_without_a_shell(archives: dict[Image, Path], figure: Figure) -> None:
     for image, archive in archives.items():
         config = read_config(archive)
 
         assert config["User"] == "65532:65532", image.name
         assert config["Entrypoint"][0].endswith("/bin/python3"), image.name
         assert not config.get("Cmd"), image.name
-    with capsys.disabled():
-        print("\n" + ", ".join(f"{image.name} {path.stat().st_size / 1e6:.0f} MB" for image, path in archives.items()))
+    figure(", ".join(f"{image.name} {path.stat().st_size / 1e6:.0f} MB" for image, path in archives.items()))
 
 
 def test_the_sidecar_carries_nothing_but_itself(archives: dict[Image, Path]) -> None:

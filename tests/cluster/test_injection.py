@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.cluster.figures import Figure
 from tests.cluster.lab.cluster import Cluster, NodeCluster
 from tests.cluster.lab.run import LabError
 from tests.cluster.pods import RESTRICTED_CONTAINER, RESTRICTED_POD, service
@@ -136,8 +137,9 @@ ADOPTED = {"spec": {"template": {"metadata": {"labels": {"coalmine.dev/inject": 
 ROUTED = {"spec": {"ports": [{"port": 80, "targetPort": 8008}]}}
 
 
+@pytest.mark.usefixtures("turn")
 def test_a_plain_deployment_is_adopted_and_no_request_is_lost_when_it_is_rolled(
-    node: NodeCluster, namespace: str, sidecar_image: str, model_image: str, tmp_path: Path
+    node: NodeCluster, namespace: str, sidecar_image: str, model_image: str, tmp_path: Path, figure: Figure
 ) -> None:
     where = ("--namespace", namespace)
 
@@ -165,7 +167,7 @@ def test_a_plain_deployment_is_adopted_and_no_request_is_lost_when_it_is_rolled(
             lines = one.lines()
             assert any("asked to drain" in line for line in lines), lines
             assert any("drained in" in line and "0 connections left" in line for line in lines), lines
-        print(f"{seen.summary()}; {seen.rate():.0f}/s")
+        figure(f"adopted: {seen.summary()}; {seen.rate():.0f}/s")
         assert not seen.errors(), seen.summary()
         node.kubectl("delete", "deployment/iris", "--wait=false", *where)
 

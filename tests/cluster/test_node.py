@@ -6,6 +6,7 @@ import json
 import urllib.request
 
 import pytest
+from tests.cluster.figures import Figure
 from tests.cluster.lab.build import MODULE
 from tests.cluster.lab.cluster import Cluster, NodeCluster
 from tests.cluster.lab.layout import API_SERVICE_ADDRESS
@@ -24,13 +25,12 @@ def _fetch(url: str) -> str:
     return f"import urllib.request; print(urllib.request.urlopen({url!r}, timeout=5).status)"
 
 
-def test_is_ready_with_the_version_of_the_module(node: NodeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_is_ready_with_the_version_of_the_module(node: NodeCluster, figure: Figure) -> None:
     [machine] = node.get("nodes")["items"]
 
     assert f"k8s.io/kubernetes {machine['status']['nodeInfo']['kubeletVersion']}" in (MODULE / "go.mod").read_text()
     assert json.loads(node.kubectl("version", "--output", "json"))["serverVersion"]["minor"] == "36"
-    with capsys.disabled():
-        print(f"\nnode Ready after {node.seconds_to_ready:.1f} s")
+    figure(f"node Ready after {node.seconds_to_ready:.1f} s")
 
 
 def test_helm_speaks_to_it(cluster: Cluster, namespace: str) -> None:

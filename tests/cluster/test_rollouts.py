@@ -14,12 +14,13 @@ from statistics import median
 from typing import Any
 
 import pytest
+from tests.cluster.figures import Figure
 from tests.cluster.installed import Install, installed
 from tests.cluster.lab.cluster import Cluster
 from tests.cluster.lab.prometheus import prometheus
 from tests.cluster.monitoring import ALERTMANAGER, Monitoring, monitoring
 from tests.cluster.operating import Watched, manifest
-from tests.cluster.traffic import Traffic, traffic
+from tests.cluster.traffic import Traffic, my_turn, traffic
 
 pytestmark = pytest.mark.timeout(300, func_only=True)
 
@@ -66,7 +67,10 @@ def fraud(release: Install, model_image: str) -> Watched:
 
 @pytest.fixture(scope="module")
 def load(fraud: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
-    with traffic(fraud.cluster, f"http://{fraud.name}.{fraud.namespace}", tmp_path_factory.mktemp("load")) as seen:
+    with (
+        my_turn(),
+        traffic(fraud.cluster, f"http://{fraud.name}.{fraud.namespace}", tmp_path_factory.mktemp("load")) as seen,
+    ):
         yield seen
 
 
@@ -116,7 +120,9 @@ def uids(fraud: Watched, revision: str) -> set[str]:
     return {pod["metadata"]["uid"] for pod in pods if pod["metadata"]["labels"]["coalmine.dev/revision"] == revision}
 
 
-def test_a_good_version_is_promoted_by_its_steps(fraud: Watched, load: Traffic, model_image: str) -> None:
+def test_a_good_version_is_promoted_by_its_steps(
+    fraud: Watched, load: Traffic, model_image: str, figure: Figure
+) -> None:
     began = time.time()
     fraud.apply(deployment(model_image, "v2"))
     windows: dict[int, float] = {}
@@ -132,7 +138,7 @@ def test_a_good_version_is_promoted_by_its_steps(fraud: Watched, load: Traffic, 
     assert fraud.healthy("v2")["stable"]["revision"] == revision
     assert uids(fraud, revision) == before, "promotion restarted a pod"
     shares = {weight: load.share(revision, start + MARGIN, start + STEP - MARGIN) for weight, start in windows.items()}
-    print(f"\nmeasured weights: { {weight: round(share, 2) for weight, share in shares.items()} }")
+    figure(f"measured weights: { {weight: round(share, 2) for weight, share in shares.items()} }")
     assert shares == {weight: pytest.approx(weight, abs=1) for weight in WEIGHTS}
     assert not load.errors(began), load.summary()
 
@@ -156,7 +162,7 @@ def test_prometheus_sees_every_sidecar_and_has_every_rule(watching: Monitoring, 
 
 
 def test_a_version_that_answers_wrongly_is_rolled_back_by_verdict(
-    fraud: Watched, load: Traffic, v2: str, model_image: str
+    fraud: Watched, load: Traffic, v2: str, model_image: str, figure: Figure
 ) -> None:
     began = time.time()
     fraud.apply(deployment(model_image, "v3"))
@@ -164,12 +170,12 @@ def test_a_version_that_answers_wrongly_is_rolled_back_by_verdict(
     assert back["reason"] == "AnalysisFailed"
     assert {verdict["metric"] for verdict in back["evidence"]} == {"labels"}
     assert fraud.status["stable"]["revision"] == v2
-    print(f"\nv3: last request {load.last(back['source']) - seconds(back['at']):.2f} s after the verdict")
+    figure(f"v3: last request {load.last(back['source']) - seconds(back['at']):.2f} s after the verdict")
     assert not load.errors(began), load.summary()
 
 
 def test_a_slow_version_is_rolled_back_by_an_alert(
-    fraud: Watched, load: Traffic, watching: Monitoring, v2: str, model_image: str
+    fraud: Watched, load: Traffic, watching: Monitoring, v2: str, model_image: str, figure: Figure
 ) -> None:
     began = time.time()
     fraud.apply(deployment(model_image, "v4", strategy=stays_at(30, "5s")))
@@ -179,8 +185,8 @@ def test_a_slow_version_is_rolled_back_by_an_alert(
     assert (labels["version"], labels["track"]) == ("v4", "canary")
     assert (labels["modeldeployment"], labels["namespace"]) == (fraud.name, fraud.namespace)
     assert fraud.status["stable"]["revision"] == v2
-    print(
-        f"\nv4: last request {load.last(back['source']) - seconds(back['alert']['receivedAt']):.2f} s after the webhook"
+    figure(
+        f"v4: last request {load.last(back['source']) - seconds(back['alert']['receivedAt']):.2f} s after the webhook"
     )
     assert not load.errors(began), load.summary()
 
@@ -198,7 +204,7 @@ def rolled_back(fraud: Watched, version: str) -> dict[str, Any]:
 
 @pytest.mark.timeout(600, func_only=True)
 def test_from_webhook_to_last_request(
-    fraud: Watched, load: Traffic, watching: Monitoring, v2: str, model_image: str, capsys: pytest.CaptureFixture[str]
+    fraud: Watched, load: Traffic, watching: Monitoring, v2: str, model_image: str, figure: Figure
 ) -> None:
     """Alertmanager is told of an alert, the rest is as ever. v5 answers well: nothing else may take it out."""
     began = time.time()
@@ -217,9 +223,8 @@ def test_from_webhook_to_last_request(
         fraud.cluster.wait(lambda: RETRY not in fraud.annotations(), "the order before to be taken away")
         fraud.annotate("retry", "v5")
         took.append(_seconds_to_last_request(fraud, load, watching, number))
-    with capsys.disabled():
-        # Of twenty, the last is the 99th percentile.
-        print(f"\nwebhook to last request, {len(took)} rollbacks: p50 {median(took):.2f} s, p99 {max(took):.2f} s")
+    # Of twenty, the last is the 99th percentile.
+    figure(f"webhook to last request, {len(took)} rollbacks: p50 {median(took):.2f} s, p99 {max(took):.2f} s")
     assert not load.errors(began), load.summary()
 
 

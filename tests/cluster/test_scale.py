@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.crd import install
+from tests.cluster.figures import Figure
 from tests.cluster.lab.cluster import Cluster
 from tests.cluster.scale import Bench
 
@@ -17,11 +18,12 @@ MOST = 300e3
 EXPECTED = ("200", "201", "404", "409")
 
 
+@pytest.mark.usefixtures("turn")
 @pytest.mark.timeout(600, func_only=True)
-def test_many_are_reconciled_and_then_rest(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+def test_many_are_reconciled_and_then_rest(cluster: Cluster, namespace: str, tmp_path: Path, figure: Figure) -> None:
     install(cluster)
     scale = Bench(cluster, namespace, tmp_path).measure(COUNT, rest=10, patience=300)
-    print(scale.table())
+    figure(scale.table())
     failed = {call: count for call, count in scale.calls.items() if call.partition(" ")[2] not in EXPECTED}
     assert not failed
     # A list of everything, once in five minutes, may fall into it.

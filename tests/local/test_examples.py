@@ -102,7 +102,17 @@ def test_training_again_on_an_empty_cache_gives_the_same_model(tmp_path: Path, m
     monkeypatch.setenv("MODEL_CACHE", str(tmp_path))
     again = train.load_model("v2").probability(rows)
     assert (first == again).all()
-    assert sorted(p.name for p in train.folder().iterdir()) == ["held_out.npz", "v1.pickle", "v2.pickle"]
+    assert sorted(p.name for p in train.folder().iterdir()) == ["held_out.npz", "v1.npz", "v2.npz"]
+
+
+def test_what_is_served_is_what_was_fitted() -> None:
+    rows, labels, held, _ = train.split()
+    for pipeline, name, columns in zip(train.fit(rows, labels), ("v1", "v2"), (10, 30), strict=True):
+        for each in (held, held[:1]):
+            expected = pipeline.predict_proba(each[:, :columns])[:, 1]
+            assert train.load_model(name).probability(each) == pytest.approx(expected, abs=1e-12)
+        unscaled = pipeline[-1].predict_proba(held[:, :columns])[:, 1]
+        assert train.load_model(name).probability(held, forget_scaling=True) == pytest.approx(unscaled, abs=1e-12)
 
 
 def test_health_and_metadata(v2: str) -> None:

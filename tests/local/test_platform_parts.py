@@ -165,6 +165,7 @@ def test_the_judge_counts_in_a_row() -> None:
 def test_the_protocol_decides_what_is_asked() -> None:
     assert probe_for(Model(name="m", protocol="v2"), None).paths == ("/v2/models/m/ready", "/v2/health/ready")
     assert probe_for(Model(name="m/1", protocol="v1"), None).paths == ("/v1/models/m%2F1",)
+    assert probe_for(Model(name="m", protocol="openai"), None).paths == ("/health",)
     auto = probe_for(Model(name="m"), None)
     assert auto.tcp
     assert auto.paths == ("/v2/models/m/ready", "/v2/health/ready", "/v1/models/m")
@@ -220,6 +221,8 @@ AUTO = probe_for(Model(name="m"), None)
         ({"/v1/models/m": 200}, AUTO, True),
         ({"/v1/models/m": 503}, AUTO, False),
         ({}, AUTO, True),
+        ({}, probe_for(Model(name="m", protocol="openai"), None), True),
+        ({"/health": 503}, probe_for(Model(name="m", protocol="openai"), None), False),
         ({}, probe_for(Model(name="m", protocol="v2"), None), False),
         ({}, probe_for(Model(name="m", protocol="v1"), None), False),
         ({"/v1/models/m": 200}, probe_for(Model(name="m", protocol="v2"), None), False),

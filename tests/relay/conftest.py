@@ -47,6 +47,7 @@ async def start_pod() -> AsyncIterator[Callable[..., Pod]]:
     for pod in pods:
         await pod.stop()
     for pod in pods:
+        assert pod.telemetry.queue is None or pod.telemetry.queue.depth == 0, "requests still in the queue"
         for revision in pod.telemetry.revisions.values():
             for series in revision.series.values():
                 assert series.in_flight == 0, f"{revision.name} {series.role}: requests still in flight"

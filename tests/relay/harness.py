@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -43,12 +44,19 @@ def routing(*revisions: dict[str, Any], **more: Any) -> Routing:
 # Upstream
 
 
+#: What every request and every answer gets from the ingress; test_trace.py has an eye on them.
+IDENTITY = ("traceparent", "tracestate", "x-request-id")
+
+
 @dataclass
 class Request:
+    """`headers` without those of IDENTITY, which are in `identity`."""
+
     method: str
     target: str
     headers: list[tuple[str, str]]
     body: bytes
+    identity: list[tuple[str, str]]
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name), None)
@@ -156,7 +164,19 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
         return None
     first, headers = parse_head(head)
     method, target, _ = first.split(" ")
-    return Request(method, target, headers, await read_body(reader, headers, to_eof=False))
+    headers, identity = part(headers)
+    return Request(method, target, headers, await read_body(reader, headers, to_eof=False), identity)
+
+
+def without_identity(head: bytes) -> bytes:
+    """Bytes of a message but its lines of IDENTITY."""
+    return re.sub(rb"(?im)^(?:%b): .*\r\n" % "|".join(IDENTITY).encode(), b"", head)
+
+
+def part(headers: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Headers without those of IDENTITY, and those."""
+    identity = [header for header in headers if header[0].lower() in IDENTITY]
+    return [header for header in headers if header not in identity], identity
 
 
 def parse_head(head: str) -> tuple[str, list[tuple[str, str]]]:
@@ -200,6 +220,7 @@ class Answer:
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+    identity: list[tuple[str, str]]
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name), None)
@@ -234,7 +255,9 @@ class Client:
         first, headers = parse_head(head)
         status = int(first.split(" ")[1])
         bodyless = method == "HEAD" or status in (204, 304) or status < 200
-        return Answer(status, headers, b"" if bodyless else await read_body(self.reader, headers, to_eof=True))
+        headers, identity = part(headers)
+        body = b"" if bodyless else await read_body(self.reader, headers, to_eof=True)
+        return Answer(status, headers, body, identity)
 
     async def ask(self, data: bytes) -> Answer:
         await self.send(data)

@@ -86,7 +86,7 @@ async def test_a_long_body_streamed_to_a_model_that_breaks_is_not_sent_again(mod
     model.handle = reset
     pod = await start_pod(model.port, canary(model, other, limits={"replayBytes": 1000}))
     reply = await pod.ask(post(b"x" * 5000))
-    assert (reply.status, reply.header("coalmine-error")) == (502, "upstream")
+    assert (reply.status, reply.header("coalmine-error")) == (502, "both")
     assert other.requests == []
     assert pod.outcomes("a") == {"model_error": 1}
 
@@ -143,6 +143,19 @@ async def test_status_codes_not_named_pass(model, other, start_pod):
     assert (reply.status, reply.body, reply.revision) == (500, b"bug", "a")
     assert pod.outcomes("a") == {"model_error": 1}
     assert pod.telemetry.epoch("a").errors == 1
+
+
+async def test_what_a_sidecar_turned_away_unread_is_no_answer_whatever_the_status_codes(other, start_pod):
+    gone = await start_pod(free_port(), routing(revision("a", 100)))
+    document = routing(
+        revision("a", 100, gone.local),
+        revision("b", 0, other.port),
+        revision("z", 0),
+        fallback={"chain": ["b"], "statusCodes": []},
+    )
+    pod = await start_pod(free_port(), document, revision="z")
+    assert (await pod.ask(post())).revision == "b"
+    assert pod.telemetry.fallbacks["a", "b"]["refused"] == 1
 
 
 async def test_the_models_own_error_passes_where_nobody_is_left(model, other, start_pod):

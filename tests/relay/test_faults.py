@@ -25,6 +25,9 @@ from tests.relay.harness import (
     silent,
 )
 
+from coalmine_sidecar.contract import OUTCOMES
+
+MODEL_ERROR = OUTCOMES.index("model_error")
 TIMEOUTS = {"response": 0.3, "idle": 0.3}
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 IN_CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -366,3 +369,24 @@ async def test_a_routing_file_that_flips_while_a_body_streams_up_and_an_answer_d
     assert pod.telemetry.revisions["b"].series["ingress"].outcomes() == {"ok": 10}
     await up.close()
     await down.close()
+
+
+@pytest.mark.parametrize("length", [True, False])
+async def test_an_error_inside_a_stream_that_began_with_200(model, other, start_pod, length):
+    """It is out, so nobody else answers; and it is the model's failure all the same."""
+    event = b'data: {"error":{"message":"out of memory","code":500}}\n\ndata: [DONE]\n\n'
+    stream = "content-type: text/event-stream\r\n"
+    in_chunks = f"HTTP/1.1 200 OK\r\n{stream}transfer-encoding: chunked\r\n\r\n".encode()
+    model.handle = says(
+        answer(event, headers=stream) if length else in_chunks + b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event)
+    )
+    document = routing(revision("a", 100), revision("b", 0, other.port, track="fallback"), fallback={"chain": ["b"]})
+    pod: Pod = await start_pod(model.port, document)
+    reply = await pod.ask(post(path="/v1/chat/completions"))
+    assert (reply.status, reply.body, reply.revision, reply.header("coalmine-error")) == (200, event, "a", None)
+    await eventually(lambda: pod.outcomes())
+    assert {key: count for key, count in pod.series().requests.items() if count} == {(MODEL_ERROR, 200): 1}
+    cell = pod.telemetry.epoch("a")
+    assert (cell.requests, cell.errors, cell.whole) == (1, 1, 0)
+    assert pod.series().generations["chat"].errors == 1
+    assert (other.requests, pod.telemetry.fallbacks) == ([], {})

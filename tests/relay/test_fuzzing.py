@@ -82,6 +82,8 @@ class Bench:
             revision("b", 0, self.other.port),
             fallback={"chain": ["b"]},
             limits=LIMITS,
+            concurrency={"limit": 2, "queueDepth": 2},
+            circuitBreaker={"consecutiveFailures": 0, "successRate": 1, "minRequests": 1000},
         )
         self.pod = Pod(await listen_raw(self.tell), document)
         await self.pod.start()

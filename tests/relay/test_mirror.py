@@ -355,6 +355,35 @@ async def test_to_the_pods_own_model(model, other, start_pod):
     assert other.requests[0].header("coalmine-shadow") == "true"
 
 
+async def test_a_model_that_takes_no_more_gets_no_copies(model, other, start_pod):
+    other.handle = silent
+    document = routing(
+        revision("a", 100, model.port),
+        revision("b", track="canary"),
+        mirror={"source": "a", "target": "b", "percent": 100},
+        concurrency={"limit": 1, "queueDepth": 5},
+        timeouts={"response": 30},
+    )
+    pod = await start_pod(other.port, document, revision="b")
+    await pod.ask(post())
+    await eventually(lambda: other.requests)
+    await pod.ask(post())
+    await eventually(lambda: shadow(pod).dropped["busy"] == 1)
+    assert len(other.requests) == 1
+
+
+async def test_a_queue_that_is_full_is_no_disagreement(model, other, start_pod):
+    other.handle = silent
+    full = routing(revision("b", 100), concurrency={"limit": 1, "queueDepth": 0}, timeouts={"response": 30})
+    theirs = await start_pod(other.port, full, revision="b")
+    pod = await start_pod(model.port, mirrored(theirs, timeouts={"response": 30}))
+    await pod.ask(post())
+    await eventually(lambda: other.requests)
+    await pod.ask(post())
+    await eventually(lambda: shadow(pod).dropped["busy"] == 1)
+    assert (shadow(pod).requests, shadow(pod).compared) == (2, 0)
+
+
 async def test_nobody_there(model, start_pod):
     pod = await start_pod(model.port, mirrored(free_port()))
     await pod.ask(post())

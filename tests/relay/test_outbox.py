@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from coalmine_sidecar.relay.outbox import Outbox
+from coalmine_sidecar.relay.outbox import QUIET, Outbox
 
 
 @pytest.fixture
@@ -74,3 +74,22 @@ async def test_what_comes_after_sees_the_messages_sent(wire):
     outbox.write(transport, b"a")
     await asyncio.sleep(0)
     assert seen == [b"a"]
+
+
+async def test_after_many_turns_with_one_message_each_it_does_not_wait(wire):
+    transport, theirs = wire
+    outbox = Outbox(asyncio.get_running_loop())
+    for _ in range(QUIET):
+        outbox.write(transport, b"a")
+        assert received(theirs) == b""
+        await asyncio.sleep(0)
+        assert received(theirs) == b"a"
+    outbox.write(transport, b"b")
+    outbox.write(transport, b"c")
+    await asyncio.sleep(0)
+    assert received(theirs) == b"bc"
+    # Two in a turn: from now on they are sent together again.
+    outbox.write(transport, b"d")
+    assert received(theirs) == b""
+    await asyncio.sleep(0)
+    assert received(theirs) == b"d"

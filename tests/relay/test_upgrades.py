@@ -22,6 +22,7 @@ from tests.relay.harness import (
     revision,
     routing,
     says,
+    without_identity,
 )
 
 from coalmine_sidecar.relay.tunnel import Tunnel
@@ -116,7 +117,7 @@ async def tunnel_to(handle, start_pod, document=ALONE, ahead: bytes = b""):
     """A relay before a model that takes every upgrade and then does `handle`; a client inside the tunnel."""
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        seen.append(without_identity(await reader.readuntil(b"\r\n\r\n")).decode())
         writer.write(TAKEN)
         await handle(reader, writer)
 
@@ -125,7 +126,7 @@ async def tunnel_to(handle, start_pod, document=ALONE, ahead: bytes = b""):
     pod = await start_pod(port, document)
     client = await Client.connect(pod.ingress)
     await client.send(get("/tunnel", OFFER) + ahead)
-    head = (await client.reader.readuntil(b"\r\n\r\n")).decode()
+    head = without_identity(await client.reader.readuntil(b"\r\n\r\n")).decode()
     return pod, client, seen[0], head
 
 

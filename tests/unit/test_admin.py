@@ -99,7 +99,7 @@ async def test_no_series_stands_twice_and_none_names_a_client(admin: Admin, acce
     assert len(set(keys)) == len(keys)
     assert {label for s in samples for label in s.labels} == {
         "model", "version", "track", "role", "code", "outcome", "reason", "kind", "le",
-        "output", "bin", "class", "from_version", "to_version", "python_version",
+        "output", "bin", "class", "from_version", "to_version", "python_version", "who",
     }  # fmt: skip
     assert len({s.name for s in samples}) > 30
 

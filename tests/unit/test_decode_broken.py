@@ -73,8 +73,9 @@ BROKEN: list[tuple[str, Any, str | list[str]]] = [
     ("spec.model.idempotent", 1, "spec.model.idempotent: 1 is neither true nor false"),
     ("spec.model.version", 1.1, "spec.model.version: 1.1 is no text: put it in quotes"),
     ("spec.model.version", "v 1", f'spec.model.version: "v 1" is not allowed: {VERSION_RULE}'),
-    ("spec.model.protocol", "v3", 'spec.model.protocol: "v3" is not allowed: write auto, v1 or v2'),
-    ("spec.model.protocol", 2, "spec.model.protocol: 2 is not allowed: write auto, v1 or v2"),
+    ("spec.model.protocol", "v3", 'spec.model.protocol: "v3" is not allowed: write auto, openai, v1 or v2'),
+    ("spec.model.protocol", 2, "spec.model.protocol: 2 is not allowed: write auto, openai, v1 or v2"),
+    ("spec.model.newTraces", True, "spec.model.newTraces: true is not allowed: write none, sampled or unsampled"),
     (
         "spec.analysis.onInconclusive",
         "wait",
@@ -145,6 +146,24 @@ BROKEN: list[tuple[str, Any, str | list[str]]] = [
         f"{CANARY}.match[0].headers[0].value",
         "a\r\nb",
         f'{CANARY}.match[0].headers[0].value: "a\\r\\nb" holds a control character, which no header can have',
+    ),
+    # breaker, retries, concurrency
+    (
+        "spec.circuitBreaker",
+        {"consecutiveFailures": 0},
+        "spec.circuitBreaker: never opens: give consecutiveFailures or successRate",
+    ),
+    ("spec.circuitBreaker", {"successRate": 101}, "spec.circuitBreaker.successRate: 101 is over 100"),
+    ("spec.circuitBreaker", {"window": "0s"}, "spec.circuitBreaker.window: 0s is not over 0s"),
+    ("spec.circuitBreaker", {"minBackoff": 5}, f"spec.circuitBreaker.minBackoff: 5 {NO_DURATION}"),
+    ("spec.retryBudget", {"percent": -1}, "spec.retryBudget.percent: -1 is under 0"),
+    ("spec.retryBudget", {"window": "0s"}, "spec.retryBudget.window: 0s is not over 0s"),
+    ("spec.retryBudget", {"minPerSecond": 0.5}, "spec.retryBudget.minPerSecond: 0.5 is no whole number"),
+    ("spec.model.containerConcurrency", -1, "spec.model.containerConcurrency: -1 is under 0"),
+    (
+        "spec.model.queueDepth",
+        5,
+        "spec.model.queueDepth: has no meaning without a limit: give containerConcurrency",
     ),
     # fallback
     ("spec.fallback.version", "", "spec.fallback.version: is empty: write previous, or a version and its template"),

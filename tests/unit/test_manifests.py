@@ -264,6 +264,7 @@ def test_a_template_copied_from_a_live_pod_is_refused() -> None:
         ("v2", {"httpGet": {"path": "/v2/health/ready", "port": 8080}}),
         ("v1", {"httpGet": {"path": "/v1/models/fraud%20model", "port": 8080}}),
         ("auto", {"tcpSocket": {"port": 8080}}),
+        ("openai", {"tcpSocket": {"port": 8080}}),
     ],
 )
 def test_a_model_without_a_probe_gets_one_by_its_protocol(protocol: str, probe: dict[str, Any]) -> None:

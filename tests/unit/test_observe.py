@@ -7,6 +7,7 @@ import pytest
 from coalmine_sidecar.contract import Observe, RevisionRoute, Routing
 from coalmine_sidecar.observe.budget import BURST, CpuBudget
 from coalmine_sidecar.observe.observer import MAX_QUEUED, MAX_QUEUED_BYTES, SLICE, Observer
+from coalmine_sidecar.observe.stream import MAX_PENDING
 from coalmine_sidecar.telemetry import EpochCell, Series, Telemetry
 
 PATH = b"/v1/models/fraud:predict"
@@ -184,3 +185,103 @@ def test_a_budget_gives_its_share_in_the_long_run(share: float) -> None:
             budget.spend(0.01)
             worked += 0.01
     assert worked == pytest.approx(100 * share, abs=BURST + 0.02)
+
+
+CHAT = b"/v1/chat/completions"
+
+
+def event(text: str, finish: str = "null") -> bytes:
+    return b'data: {"choices":[{"delta":{"content":"%b"},"finish_reason":%b}]}\r\n\r\n' % (
+        text.encode(),
+        finish.encode(),
+    )
+
+
+def test_a_stream_is_read_in_later_turns_and_counted_when_it_ends(loop, telemetry, observer) -> None:
+    series, cell = telemetry.series("a", "ingress"), telemetry.epoch("a")
+    follower = observer.follow(series, CHAT, 100.0)
+    assert follower is not None
+    counters = series.generations["chat"]
+    follower.feed([event("a")[:9]], 100.5)
+    loop.run()
+    assert counters.first_token.total == 0
+    follower.feed([event("a")[9:], event("b")], 101.0)
+    assert counters.first_token.total == 0, "not before the bytes are on their way"
+    loop.run()
+    assert (counters.first_token.total, sum(counters.first_token.counts)) == (1.0, 1)
+    follower.feed([event("c", '"length"')], 103.0)
+    assert follower.end(cell) == 0
+    loop.run()
+    assert counters.per_token["chunks"].total == 1.0
+    assert counters.tokens["output", "chunks"].total == 3
+    assert sum(counters.tokens["output", "usage"].counts) == 0
+    assert counters.finish_reasons["length"] == 1
+    assert cell.outputs.by_name["finish_reason"].classes == {"length": 1}
+    assert series.predictions == 1
+    assert not any(series.skipped.values())
+
+
+def test_paths_without_anything_to_read_are_not_followed(telemetry, observer) -> None:
+    assert observer.follow(telemetry.series("a", "ingress"), b"/events", 0.0) is None
+    assert telemetry.series("a", "ingress").generations == {}
+
+
+@pytest.mark.parametrize("before", [b"", event("a")])
+def test_the_end_of_a_stream_tells_of_an_error_in_it(loop, telemetry, observer, before: bytes) -> None:
+    series = telemetry.series("a", "ingress")
+    follower = observer.follow(series, CHAT, 0.0)
+    follower.feed([before + b'data: {"error":{"code":429}}\n\n'], 1.0)
+    assert follower.end(None) == 429, "asked in the same turn"
+    loop.run()
+    counters = series.generations["chat"]
+    assert (counters.errors, series.predictions) == (1, 0)
+    assert sum(counters.first_token.counts) == (1 if before else 0)
+
+
+def test_a_stream_that_breaks_counts_its_first_token_only(loop, telemetry, observer) -> None:
+    series = telemetry.series("a", "ingress")
+    follower = observer.follow(series, CHAT, 0.0)
+    follower.feed([event("a") + event("b", '"stop"')], 1.0)
+    loop.run()
+    follower.stop()
+    follower.feed([event("c")], 2.0)
+    loop.run()
+    counters = series.generations["chat"]
+    assert (sum(counters.first_token.counts), counters.finish_reasons["stop"], series.predictions) == (1, 0, 0)
+
+
+def test_what_comes_at_once_is_read_in_stretches_and_beyond_the_bound_not_at_all(loop, telemetry, observer) -> None:
+    series = telemetry.series("a", "ingress")
+    follower = observer.follow(series, CHAT, 0.0)
+    follower.feed([event("x" * 100) * 600], 1.0)
+    assert follower.end(None) == 0
+    assert series.predictions == 0, "the rest in later turns"
+    loop.run()
+    assert loop.turns > 1
+    assert (series.predictions, series.generations["chat"].tokens["output", "chunks"].total) == (1, 600)
+    other = observer.follow(series, CHAT, 0.0)
+    other.feed([b"x" * (MAX_PENDING + 1)], 1.0)
+    assert other.end(None) == 0
+    assert (series.skipped["queue"], other._pending) == (1, [])
+
+
+def test_without_budget_a_stream_is_skipped_once(loop, telemetry) -> None:
+    loop.tick = BURST
+    observer = Observer(telemetry, schedule=loop.call_soon, clock=loop.clock, share=0.0)
+    series = telemetry.series("a", "ingress")
+    follower = observer.follow(series, CHAT, 0.0)
+    for _ in range(5):
+        follower.feed([event("a")], 1.0)
+        loop.run()
+    assert series.skipped["budget"] == 1
+    assert follower.end(None) == 0
+
+
+def test_too_many_streams_in_one_turn_are_skipped(loop, telemetry, observer) -> None:
+    series = telemetry.series("a", "ingress")
+    followers = [observer.follow(series, CHAT, 0.0) for _ in range(MAX_QUEUED + 3)]
+    for follower in followers:
+        follower.feed([event("a")], 1.0)
+    loop.run()
+    assert series.skipped["queue"] == 3
+    assert sum(series.generations["chat"].first_token.counts) == MAX_QUEUED

@@ -34,28 +34,41 @@ ROUTING = {
 
 
 class Kubelet:
-    """Touches of two pods: `quick` has the file after the first one, `late` only after the second."""
+    """Touches of two pods: `quick` has the file after the first one, `late` only after so many."""
 
-    def __init__(self) -> None:
+    def __init__(self, late: int) -> None:
+        self.late = late
         self.marks: dict[str, list[str]] = {"quick": [], "late": []}
 
     async def patch(self, request: web.Request) -> web.Response:
         name = request.path.rpartition("/")[2]
-        self.marks[name].append((await request.json())["metadata"]["annotations"][ROUTING_GENERATION])
-        return web.json_response(pod(name))
+        mark = (await request.json())["metadata"]["annotations"][ROUTING_GENERATION]
+        self.marks[name].append(mark)
+        return web.json_response(pod(name, mark, len(self.marks[name]) + 1))
 
     def generation(self, name: str) -> int:
-        return 7 if len(self.marks[name]) >= (1 if name == "quick" else 2) else 6
+        return 7 if len(self.marks[name]) >= (1 if name == "quick" else self.late) else 6
 
 
-def pod(name: str) -> dict[str, Any]:
-    metadata = {"name": name, "namespace": "ml", "uid": name, "resourceVersion": "1"}
+def pod(name: str, mark: str = "", version: int = 1) -> dict[str, Any]:
+    annotations = {ROUTING_GENERATION: mark} if mark else {}
+    metadata = {
+        "name": name,
+        "namespace": "ml",
+        "uid": name,
+        "resourceVersion": f"{version}",
+        "annotations": annotations,
+    }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"podIP": "10.0.0.1"}}
 
 
-async def test_who_is_behind_is_touched_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "TOUCH_EVERY", 0.2)
-    kubelet, told = Kubelet(), asyncio.Event()
+@pytest.mark.parametrize(
+    "late", [pytest.param(2, id="kubelet misses one"), pytest.param(5, id="kubelet has not heard of Secrets for long")]
+)
+async def test_who_is_behind_is_touched_again(late: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("TOUCH_EVERY", 0.2), ("CONFIRM_OFTEN", 0.3), ("CONFIRM_SELDOM", 0.1)):
+        monkeypatch.setattr(routing, name, seconds)
+    kubelet, told = Kubelet(late), asyncio.Event()
     app = web.Application()
     app.router.add_route("PATCH", "/{path:.*}", kubelet.patch)
     runner = web.AppRunner(app)
@@ -82,12 +95,18 @@ async def test_who_is_behind_is_touched_again(monkeypatch: pytest.MonkeyPatch) -
                     snapshots.take(name, Snapshot(pod=name, revision="a", boot="b", at=now, generation=generation))
 
             await gather()
-            pods: list[Held] = [hold(POD, pod(name)) for name in kubelet.marks]
+
+            def pods() -> list[Held]:
+                return [cache.get(POD, "ml", name) or hold(POD, pod(name)) for name in kubelet.marks]
+
             file = routing.RoutingFile("ml/fraud", around, snapshots, gather)
-            await file.spread(msgspec.convert(ROUTING, Routing), pods, written=True)
+            wanted = msgspec.convert(ROUTING, Routing)
+            await file.spread(wanted, pods(), written=True)
+            # The next reconcile does not touch beside it.
+            await file.spread(wanted, pods(), written=False)
             await asyncio.wait_for(told.wait(), 5)
             await file.stop()
-        assert kubelet.marks == {"quick": ["7"], "late": ["7", "7.2"]}
+        assert kubelet.marks == {"quick": ["7"], "late": ["7", *(f"7.{again}" for again in range(2, late + 1))]}
     finally:
         await client.close()
         await runner.cleanup()

@@ -9,7 +9,8 @@ import pytest
 
 from coalmine_operator.api.decode import Invalid, decode, read_manifests
 from coalmine_sidecar.contract import RevisionRoute, Routing
-from coalmine_sidecar.telemetry import Telemetry
+from coalmine_sidecar.telemetry import QueueCounters, Telemetry
+from coalmine_sidecar.telemetry.generations import counters_of
 from coalmine_sidecar.telemetry.render import TelemetryCollector
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
@@ -41,7 +42,8 @@ def test_the_metrics_named_are_those_there_are() -> None:
     telemetry = Telemetry(pod="p", revision="r")
     route = RevisionRoute(name="r", version="v1", track="stable", weight=100)
     telemetry.configure(Routing(deployment="d", model="m", generation=1, revisions=(route,)))
-    telemetry.series("r", "ingress")
+    counters_of(telemetry.series("r", "ingress"), "chat")
+    telemetry.queue = QueueCounters()
     there = {family.name for family in TelemetryCollector(telemetry).collect()}
     named = {name.removesuffix("_total") for name in re.findall(r"`(coalmine_\w+)`", README)}
     assert named - there <= {"coalmine_model_memory_bytes", "coalmine_model_cpu_seconds"}  # need a process to look at

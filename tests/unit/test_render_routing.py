@@ -71,6 +71,8 @@ def test_a_plain_spec_gets_the_contracts_defaults() -> None:
     assert routing.fallback == contract.Fallback(chain=("fraud-a", "fraud-f"))
     assert routing.timeouts == contract.Timeouts()
     assert routing.limits == contract.Limits()
+    assert (routing.circuit_breaker, routing.concurrency) == (None, None)
+    assert routing.retry_budget == contract.RetryBudget()
     assert routing.observe == contract.Observe(outputs={"score": (0.0, 0.5, 1.0)})
 
 
@@ -91,6 +93,22 @@ def test_a_mirror_is_in_the_file_while_the_plan_asks_for_it() -> None:
     ).mirror
 
 
+def test_breaker_budget_and_concurrency() -> None:
+    spec = decode(changed("spec.circuitBreaker", {"successRate": 50, "minBackoff": "250ms"})).spec
+    assert rendered(replace(FRAUD, spec=spec)).circuit_breaker == contract.CircuitBreaker(
+        success_rate=50, min_backoff=0.25
+    )
+    spec = decode(changed("spec.retryBudget", {"percent": 5, "window": "1m"})).spec
+    assert rendered(replace(FRAUD, spec=spec)).retry_budget == contract.RetryBudget(percent=5, window=60)
+    for model, concurrency in (
+        ({"containerConcurrency": 4}, contract.Concurrency(limit=4, queue_depth=40)),
+        ({"containerConcurrency": 4, "queueDepth": 0}, contract.Concurrency(limit=4, queue_depth=0)),
+        ({}, None),
+    ):
+        spec = decode(changed("spec.model", model)).spec
+        assert rendered(replace(FRAUD, spec=spec)).concurrency == concurrency
+
+
 def test_limits_and_timeouts() -> None:
     spec = decode(changed("spec.fallback.maxRequestBytes", 10)).spec
     model = replace(spec.model, max_request_bytes=2000, timeout=type(spec.model.timeout)(0.5), idempotent=False)
@@ -98,6 +116,13 @@ def test_limits_and_timeouts() -> None:
     assert (routing.limits.body_bytes, routing.limits.replay_bytes) == (2000, 10)
     assert (routing.timeouts.connect, routing.timeouts.response, routing.timeouts.idle) == (0.5, 0.5, 60)
     assert not routing.idempotent
+
+
+def test_protocol_and_traces() -> None:
+    assert rendered().new_traces == "sampled"
+    model = replace(FRAUD.spec.model, protocol="openai", new_traces="none")
+    routing = rendered(replace(FRAUD, spec=replace(FRAUD.spec, model=model)))
+    assert (routing.observe.protocol, routing.new_traces) == ("openai", "none")
 
 
 def test_no_match_without_a_canary_to_go_to() -> None:

@@ -21,11 +21,13 @@ from .spec import (
     Analysis,
     Baseline,
     Canary,
+    CircuitBreaker,
     Fallback,
     HeaderMatch,
     Metric,
     Model,
     ModelDeploymentSpec,
+    RetryBudget,
     Step,
 )
 from .walk import Rule
@@ -39,6 +41,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 def model(part: Model) -> Found:
     if part.timeout <= 0:
         yield "timeout", f"{part.timeout} is not over 0s"
+    if part.queue_depth is not None and not part.container_concurrency:
+        yield "queueDepth", "has no meaning without a limit: give containerConcurrency"
 
 
 def step(part: Step) -> Found:
@@ -97,6 +101,21 @@ def fallback(part: Fallback) -> Found:
         yield "template", f"missing: version {show(part.version)} needs one; only previous goes without"
     if part.template is not None:
         yield from _template("template", part.template)
+
+
+def circuit_breaker(part: CircuitBreaker) -> Found:
+    if not part.consecutive_failures and not part.success_rate:
+        yield "", "never opens: give consecutiveFailures or successRate"
+    for name, value in (
+        ("window", part.window), ("minBackoff", part.min_backoff), ("maxBackoff", part.max_backoff)
+    ):  # fmt: skip
+        if value <= 0:
+            yield name, f"{value} is not over 0s"
+
+
+def retry_budget(part: RetryBudget) -> Found:
+    if part.window <= 0:
+        yield "window", f"{part.window} is not over 0s"
 
 
 def baseline(part: Baseline) -> Found:
@@ -181,11 +200,13 @@ RULES: Final[Mapping[type, Rule]] = {
     Analysis: analysis,
     Baseline: baseline,
     Canary: canary,
+    CircuitBreaker: circuit_breaker,
     Fallback: fallback,
     HeaderMatch: header_match,
     Metric: metric,
     Model: model,
     ModelDeploymentSpec: spec,
+    RetryBudget: retry_budget,
     Step: step,
 }
 

@@ -47,12 +47,15 @@ class Model(_Spec, frozen=True):
 
     name: Annotated[str, Meta(max_length=253)] = ""  # default: metadata.name
     version: VersionName = ""  # default: the revision's hash
-    protocol: Literal["auto", "v1", "v2"] = "auto"
+    protocol: Literal["auto", "v1", "v2", "openai"] = "auto"
     port: Port = 8080
     grpc_port: Port | None = None  # default: gRPC is spoken on `port`
     idempotent: bool = True
     timeout: Duration = Duration(60)
+    container_concurrency: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    queue_depth: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None  # default: 10 for each request at a time
     max_request_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 32 << 20
+    new_traces: Literal["sampled", "unsampled", "none"] = "sampled"
     lineage: dict[str, Any] = {}
 
 
@@ -64,6 +67,29 @@ class Fallback(_Spec, frozen=True):
     replicas: Annotated[int, Meta(ge=1, le=1000)] = 1
     status_codes: Annotated[tuple[Annotated[int, Meta(ge=400, le=599)], ...], Meta(max_length=16)] = (502, 503, 504)
     max_request_bytes: Annotated[int, Meta(ge=0, le=16 << 20)] = 1 << 20
+
+
+class CircuitBreaker(_Spec, frozen=True):
+    """When a revision is no longer asked, and its share goes to the fallback; after a backoff one request probes it.
+
+    The names are those of Envoy, Istio and linkerd, whichever says it most plainly. `success_rate`: per cent of the
+    requests in `window`, of which there have to be `min_requests`; 0 turns either rule off.
+    """
+
+    consecutive_failures: Annotated[int, Meta(ge=0, le=1_000_000)] = 5
+    success_rate: Percent = 0
+    min_requests: Annotated[int, Meta(ge=1, le=1_000_000)] = 20
+    window: Duration = Duration(30)
+    min_backoff: Duration = Duration(1)
+    max_backoff: Duration = Duration(60)
+
+
+class RetryBudget(_Spec, frozen=True):
+    """How many requests may be sent again to a revision: a share of those in `window` and a few each second."""
+
+    percent: Percent = 20
+    min_per_second: Annotated[int, Meta(ge=0, le=1_000_000)] = 10
+    window: Duration = Duration(10)
 
 
 class Pause(_Spec, frozen=True):
@@ -168,6 +194,8 @@ class ModelDeploymentSpec(_Spec, frozen=True):
     replicas: Annotated[int, Meta(ge=0, le=1000)] = 1
     paused: bool = False
     fallback: Fallback | None = None
+    circuit_breaker: CircuitBreaker | None = None
+    retry_budget: RetryBudget = RetryBudget()
     strategy: Strategy = Strategy()
     analysis: Analysis = Analysis()
     auto_rollback: AutoRollback | None = None

@@ -13,13 +13,15 @@ from msgspec.structs import replace
 from coalmine_sidecar import contract
 
 from ..analysis import thresholds
-from ..api.spec import Metadata, ModelDeploymentSpec
+from ..api.spec import Metadata, Model, ModelDeploymentSpec
 from ..engine.model import RevisionRecord, Route, RoutePlan
 
 # Bounds of the contract.
 _MAX_REVISIONS: Final = 16
 _MAX_CHAIN: Final = 4
 _MAX_ENDPOINTS: Final = 1000
+#: Requests that wait for each one that the model works on; Knative's queue-proxy has the same ratio.
+_QUEUED: Final = 10
 
 
 def render_routing(
@@ -60,6 +62,7 @@ def render_routing(
             )
             for route in routes
         ),
+        new_traces=model.new_traces,
         match=_match(spec, plan.match if plan.match in names else ""),
         affinity=_affinity(spec, plan.routes),
         fallback=(
@@ -67,6 +70,13 @@ def render_routing(
             if fallback
             else contract.Fallback(chain=chain)
         ),
+        circuit_breaker=_circuit_breaker(spec),
+        retry_budget=contract.RetryBudget(
+            percent=spec.retry_budget.percent,
+            min_per_second=float(spec.retry_budget.min_per_second),
+            window=float(spec.retry_budget.window),
+        ),
+        concurrency=_concurrency(model),
         timeouts=_timeouts(model.timeout),
         limits=contract.Limits(
             body_bytes=model.max_request_bytes,
@@ -127,6 +137,28 @@ def _affinity(spec: ModelDeploymentSpec, routes: Iterable[Route]) -> contract.Af
         return None
     salt = next((route.revision for route in routes if route.track == "canary"), "")
     return contract.Affinity(header=wanted.header, cookie=wanted.cookie, salt=salt)
+
+
+def _circuit_breaker(spec: ModelDeploymentSpec) -> contract.CircuitBreaker | None:
+    wanted = spec.circuit_breaker
+    if wanted is None:
+        return None
+    return contract.CircuitBreaker(
+        consecutive_failures=wanted.consecutive_failures,
+        success_rate=wanted.success_rate,
+        min_requests=wanted.min_requests,
+        window=float(wanted.window),
+        min_backoff=float(wanted.min_backoff),
+        max_backoff=float(wanted.max_backoff),
+    )
+
+
+def _concurrency(model: Model) -> contract.Concurrency | None:
+    limit = model.container_concurrency
+    if not limit:
+        return None
+    depth = _QUEUED * limit if model.queue_depth is None else model.queue_depth
+    return contract.Concurrency(limit=limit, queue_depth=depth)
 
 
 def _timeouts(response: float) -> contract.Timeouts:

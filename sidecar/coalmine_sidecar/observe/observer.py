@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from ..protocols import extract
+from ..protocols import Answer, extract
+from ..protocols.openai import operation_of
 from ..telemetry import EpochCell, Series, Telemetry
 from ..telemetry.counters import bump
 from .budget import CpuBudget
 from .record import record
+from .stream import Follower
 
 MAX_QUEUED: Final = 1024
 MAX_QUEUED_BYTES: Final = 8 << 20
@@ -45,7 +47,7 @@ class Observer:
         self._clock = clock
         self._budget = CpuBudget(share, clock())
         self._draw = draw
-        self._queue: deque[_Offered] = deque()
+        self._queue: deque[_Offered | Follower] = deque()
         self._queued_bytes = 0
         self._scheduled = False
 
@@ -68,13 +70,33 @@ class Observer:
             return
         self._queue.append((series, cell, path, content_type, json_length, body))
         self._queued_bytes += len(body)
-        if not self._scheduled:
-            self._scheduled = True
-            self._schedule(self._drain)
+        self._wake()
+
+    def follow(self, series: Series, path: bytes, started: float) -> Follower | None:
+        """Who reads a stream of events that answers with status 200; None where there is nothing to be read of it.
+
+        `path` is the request's target; `started`: when the request came, on the clock that the follower is fed with.
+        """
+        operation = operation_of(path)
+        if operation is None:
+            return None
+        return Follower(series, operation, started, queue=self._follow_on, record=self._count)
 
     def skip(self, series: Series, reason: str) -> None:
         """Count an answer that can't be offered: `size` (longer than the copy that is kept) or `encoding`."""
         bump(series.skipped, reason)
+
+    def _follow_on(self, follower: Follower) -> None:
+        if len(self._queue) >= MAX_QUEUED:
+            follower.lose("queue")
+        else:
+            self._queue.append(follower)
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._schedule(self._drain)
 
     def _drain(self) -> None:
         self._scheduled = False
@@ -85,8 +107,11 @@ class Observer:
         queue = self._queue
         while queue and now - start < SLICE:
             offered = queue.popleft()
-            self._queued_bytes -= len(offered[-1])
-            self._read(offered)
+            if isinstance(offered, Follower):
+                offered.read()
+            else:
+                self._queued_bytes -= len(offered[-1])
+                self._read(offered)
             now = self._clock()
         self._budget.spend(now - start)
         if queue:
@@ -101,12 +126,18 @@ class Observer:
         routing = self._telemetry.routing
         protocol = routing.observe.protocol if routing else "auto"
         try:
-            record(series, cell, extract(protocol, path, content_type, json_length, body), self._draw())
+            self._count(series, cell, extract(protocol, path, content_type, json_length, body))
         except Exception:  # noqa: BLE001 - whatever a model answers, the requests beside it go on; it is counted
             bump(series.extract_failures, "internal")
 
+    def _count(self, series: Series, cell: EpochCell | None, answer: Answer) -> None:
+        record(series, cell, answer, self._draw())
+
     def _drop(self) -> None:
-        for series, *_ in self._queue:
-            bump(series.skipped, "budget")
-        self._queue.clear()
+        queue, self._queue = self._queue, deque()
+        for offered in queue:
+            if isinstance(offered, Follower):
+                offered.lose("budget")
+            else:
+                bump(offered[0].skipped, "budget")
         self._queued_bytes = 0

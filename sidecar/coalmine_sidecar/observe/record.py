@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..protocols import Answer
 from ..telemetry import EpochCell, Series
 from ..telemetry.counters import bump
+from ..telemetry.generations import counters_of
 
 
 def record(series: Series, cell: EpochCell | None, answer: Answer, draw: float) -> None:
@@ -21,11 +22,12 @@ def record(series: Series, cell: EpochCell | None, answer: Answer, draw: float) 
             if "too_many_outputs" not in failures:
                 failures = [*failures, "too_many_outputs"]
             continue
-        for value in values:
-            counter.add(value)
+        counter.add_all(values)
         chosen = values[int(draw * len(values))]
         series.keep_value(counter.name, chosen)
         if cell is not None and (counted := cell.outputs.get(counter.name)) is not None:
             counted.add(chosen)
+    if answer.generation is not None:
+        counters_of(series, answer.generation.operation).add(answer.generation)
     for reason in failures:
         bump(series.extract_failures, reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import v1, v2, v2_grpc
+from . import openai, v1, v2, v2_grpc
 from .jsontext import read_json
 from .outputs import Answer, failure
 
@@ -26,10 +26,14 @@ def extract(protocol: str, path: bytes, content_type: bytes, json_length: int | 
         return v2.read(body, json_length)
     if route.endswith(_V1_VERBS):
         return v1.read(body)
+    if (operation := openai.operation_of(route)) is not None:
+        return openai.read(operation, body) if b"json" in content_type else Answer()
     if route.startswith(_API_ROOTS) or route == b"/v2" or b"json" not in content_type:
         return Answer()
     if protocol == "auto":
         return _sniff(body)
+    if protocol == "openai":
+        return Answer()  # Its paths are known, and this is none of them.
     return v2.read(body) if protocol == "v2" else v1.read(body)
 
 

@@ -7,6 +7,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from .generation import Generation
+
 #: Rows that are read of one answer; more are counted, not read.
 MAX_ROWS: Final = 4096
 #: Wider outputs (embeddings, images) say nothing by their single columns.
@@ -43,12 +45,14 @@ class Answer(Struct):
     """What was read of one answer.
 
     `rows`: predictions in it, also those beyond MAX_ROWS. `failures`: reasons of EXTRACT_FAILURES, each at most once.
-    An answer that is no prediction (a model's metadata, its health) has neither rows nor failures.
+    An answer that is no prediction (a model's metadata, its health) has neither rows nor failures. `generation`: of an
+    answer of a language model, what its server counted.
     """
 
     rows: int = 0
     columns: list[Column] = []
     failures: list[str] = []
+    generation: Generation | None = None
 
     @property
     def full(self) -> bool:

@@ -1,34 +1,25 @@
-"""A client's connection: reads requests, has them answered one after the other, keeps the time for both sides."""
+"""A client's connection: has its requests answered one after the other, keeps the time for both sides."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from ..contract import OUTCOMES
-from .asked import heed_specials, heed_target
 from .errors import SIDECAR, Refusal, error_answer, refusal_of
 from .exchange import Exchange
 from .h2.client import ClientLink
 from .h2.frames import PREFACE
-from .heads import COLON, CRLF, HOST, HOSTS, KINDS, LENGTH, TYPE, Special, check_host, head_size, kind_of
-from .resume import resumed_parser
-from .sweeper import Timed
-from .trailers import passed_on
+from .reading import RequestReader
 from .upstream import HIGH_WATER
 
 if TYPE_CHECKING:
+    from .answering import Answering
     from .front import Front
 
-#: Requests a client may send ahead of their answers.
-MAX_PIPELINED: Final = 64
-#: Requests read ahead, with bodies of HIGH_WATER bytes together. Up to there a connection is read while an answer is
-#: under way: one that is not read does not tell that its client left.
-READ_AHEAD: Final = 8
 #: Seconds a client has to take the last answer while what it still sends is thrown away.
 LINGER: Final = 2.0
 #: Seconds a keep-alive connection has to be idle before a sidecar that was told to end ends it. A client about to send
@@ -41,39 +32,22 @@ _PREFACE_CAME: Final = "Pause on PRI/Upgrade"
 _REJECTED: Final = OUTCOMES.index("rejected")
 
 
-class ClientConnection(Timed, asyncio.Protocol):
-    __slots__ = (
-        "_ahead", "_blocked", "_current", "_fed", "_final", "_hosts", "_idle_since", "_incoming", "_length", "_lines",
-        "_parser", "_queue", "_reading", "_special", "_url", "closing", "front", "paused", "transport",
-    )  # fmt: skip
+class ClientConnection(RequestReader, asyncio.Protocol):
+    __slots__ = ("_blocked", "_current", "_idle_since", "_reading", "closing", "paused", "transport")
 
     def __init__(self, front: Front) -> None:
-        super().__init__()
-        self.front = front
+        super().__init__(front)
         self.transport: asyncio.Transport
         #: The client does not take more bytes for now.
         self.paused = False
         #: The last answer is written; whatever still comes is thrown away.
         self.closing = False
-        self._parser = HttpRequestParser(self)
-        # `_current` is being answered, `_queue` waits for it, `_incoming` is not read whole yet (it may be `_current`).
+        #: Being answered; it may be `_incoming` still.
         self._current: Exchange | None = None
-        self._queue: deque[Exchange] = deque()
-        self._incoming: Exchange | None = None
         self._reading = True
         self._blocked = False
-        self._final = False
-        #: What came after an upgrade was asked for; whose bytes these are is for the model to say.
-        self._ahead: bytes | None = None
         #: Monotonic seconds; 0 once the next request has begun to come.
         self._idle_since = monotonic()
-        # The head being read.
-        self._fed = 0
-        self._url = b""
-        self._lines: list[bytes] = []
-        self._length: int | None = None
-        self._hosts = 0
-        self._special: Special | None = None
 
     # What the front calls
 
@@ -120,7 +94,7 @@ class ClientConnection(Timed, asyncio.Protocol):
             if ahead:
                 self.data_received(ahead)
 
-    def exchange_ended(self, exchange: Exchange, now: float) -> None:
+    def exchange_ended(self, exchange: Answering, now: float) -> None:
         """Its answer is written. The next request, or the end of the connection."""
         self._current = None
         self._blocked = False
@@ -147,7 +121,10 @@ class ClientConnection(Timed, asyncio.Protocol):
         transport.set_write_buffer_limits(high=HIGH_WATER)
         if len(front.connections) >= front.max_connections:
             front.table.own.series.done(_REJECTED, 503, 0.0, 0.0, 0, 0)
-            transport.write(error_answer(503, "too many connections", SIDECAR, close=True))
+            why = "too_many_connections"
+            front.table.own.series.refused(SIDECAR, 503, why)
+            protocol = front.table.protocol
+            transport.write(error_answer(503, "too many connections", SIDECAR, close=True, protocol=protocol, why=why))
             self._close(now, linger=True)
         else:
             self.watch(now + (front.drain_idle if front.draining else front.table.timeouts.idle))
@@ -158,17 +135,8 @@ class ClientConnection(Timed, asyncio.Protocol):
             self._keep_ahead(data)
             return
         now = monotonic()
-        self._fed += len(data)
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._go_on_after(upgrade, data)
-        except HttpParserError as error:
-            if str(error) == _PREFACE_CAME and self._current is None and not self._queue:
-                self._hand_over(data[len(data) - self._fed + len(PREFACE) :])
-                return
-            if not self._final:
-                self._refuse(refusal_of(error))
+        if not self._read_known(data) and not self._parse(data):
+            return
         if self._fed > self.front.table.limits.head_bytes and not self._final:
             # No head that ends, or chunks that carry no data: extensions and trailers without an end.
             self._refuse(Refusal(431, f"the head is longer than {self.front.table.limits.head_bytes} bytes"))
@@ -226,90 +194,25 @@ class ClientConnection(Timed, asyncio.Protocol):
         else:
             self._close(now, linger=False)
 
-    # httptools' side: takes notes only; what follows from them is done after the feed
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        try:
-            kind = KINDS[name]
-        except KeyError:
-            kind = kind_of(name)
-        if kind:
-            if self._incoming is not None:
-                return  # A trailer.
-            if kind == LENGTH:
-                self._length = int(value)
-            elif kind == HOST:
-                self._hosts += 1
-                if value not in HOSTS:
-                    check_host(value)
-            elif kind != TYPE:
-                if self._special is None:
-                    self._special = Special()
-                if not self._special.note(kind, value):
-                    return
-        lines = self._lines
-        lines += (name, COLON, value, CRLF)
-
-    def on_headers_complete(self) -> None:
-        parser = self._parser
-        table = self.front.table
-        limits = table.limits
-        lines, self._lines = self._lines, []
-        url, self._url = self._url, b""
-        special, self._special = self._special, None
-        length, self._length = self._length, None
-        hosts, self._hosts = self._hosts, 0
-        self._incoming = exchange = Exchange(self, table, parser.get_method(), url, lines)
-        if self._fed > limits.head_bytes and head_size(lines) + len(url) > limits.head_bytes:
-            raise Refusal(431, f"the head is longer than {limits.head_bytes} bytes")
-        if len(self._queue) >= MAX_PIPELINED:
-            raise Refusal(503, f"more than {MAX_PIPELINED} requests sent ahead")
-        keep_alive = parser.should_keep_alive()
-        if not keep_alive or special is not None:
-            # Only these can be of another version than 1.1; asking for it costs as much as all the rest here.
-            version = parser.get_http_version()
-            if version not in ("1.1", "1.0"):
-                raise Refusal(505, "HTTP/1.1 and HTTP/1.0 are spoken here")
-            exchange.http10 = version == "1.0"
-            exchange.close = not keep_alive
-        if hosts > 1 or (hosts == 0 and not exchange.http10):
-            raise Refusal(400, "one Host header is needed")
-        if url[:1] != b"/":
-            heed_target(exchange)
-        if special is not None:
-            heed_specials(exchange, special, length or 0)
-        if exchange.length is not None:
-            exchange.length = length = length or 0
-            if length > limits.body_bytes:
-                raise Refusal(413, f"the body is longer than {limits.body_bytes} bytes")
-            exchange.held = length <= limits.replay_bytes
-        if exchange.method == b"CONNECT":
-            raise Refusal(501, "CONNECT: no tunnels here")
-
-    def on_body(self, data: bytes) -> None:
-        self._fed = 0
-        if self._incoming is not None:
-            self._incoming.take(data)
-
-    def on_message_complete(self) -> None:
-        exchange = self._incoming
-        self._fed = 0
-        if exchange is None or exchange.ignores_upgrade:
-            return
-        if self._lines:
-            trailers, self._lines = self._lines, []
-            if head_size(trailers) > self.front.table.limits.head_bytes:
-                raise Refusal(431, f"the trailers are longer than {self.front.table.limits.head_bytes} bytes")
-            exchange.trailers = passed_on(trailers)
-        self._incoming = None
-        exchange.whole = True
-        self._final = exchange.close
-        self._enqueue(exchange)
-
     # Inside
+
+    def _parse(self, data: bytes) -> bool:
+        """Read on; whether this object goes on being the connection's."""
+        begins = not self._fed and self._incoming is None
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+            if self._plain:
+                self._remember(data, begins=begins)
+        except HttpParserUpgrade as upgrade:
+            self._go_on_after(upgrade, data)
+        except HttpParserError as error:
+            if str(error) == _PREFACE_CAME and self._current is None and not self._queue:
+                self._hand_over(data[len(data) - self._fed + len(PREFACE) :])
+                return False
+            if not self._final:
+                self._refuse(refusal_of(error))
+        return True
 
     def _hand_over(self, rest: bytes) -> None:
         """The client speaks HTTP/2: this object's work is done."""
@@ -324,35 +227,12 @@ class ClientConnection(Timed, asyncio.Protocol):
             if len(self._ahead) > HIGH_WATER:
                 self.block_upload(True)
 
-    def _go_on_after(self, upgrade: HttpParserUpgrade, data: bytes) -> None:
-        """llhttp stops after a head that offers an upgrade and drops the body."""
-        rest = data[upgrade.args[0] :]
-        exchange = self._incoming
-        if exchange is None:
-            if not self._final:
-                self._final = True
-                self._ahead = b""
-                self._keep_ahead(rest)
-            return
-        # The offer is passed over: another parser takes up there.
-        exchange.ignores_upgrade = False
-        try:
-            self._parser = resumed_parser(self, exchange.length)
-            if rest and not self._final:
-                self._fed = len(rest)
-                self._parser.feed_data(rest)
-        except HttpParserUpgrade as another:
-            self._go_on_after(another, rest)
-        except HttpParserError as error:
-            if not self._final:
-                self._refuse(refusal_of(error))
-
     def _refuse(self, refusal: Refusal) -> None:
         """No to the request being read, in its turn; nothing is read after it."""
         exchange, self._incoming = self._incoming, None
         self._final = True
         if exchange is None:
-            exchange = Exchange(self, self.front.table, b"GET", b"", [])
+            exchange = self._exchange(b"GET", self._url, [])
         exchange.close = True
         exchange.refusal = refusal
         if exchange is self._current:
@@ -360,10 +240,8 @@ class ClientConnection(Timed, asyncio.Protocol):
         else:
             self._enqueue(exchange)
 
-    def _enqueue(self, exchange: Exchange) -> None:
-        if not exchange.queued:
-            exchange.queued = True
-            self._queue.append(exchange)
+    def _exchange(self, method: bytes, url: bytes, lines: list[bytes]) -> Exchange:
+        return Exchange(self, self.front.table, method, url, lines)
 
     def _next(self, now: float) -> None:
         # Answers the client does not take are not added to: its next request waits until it reads.
@@ -398,11 +276,6 @@ class ClientConnection(Timed, asyncio.Protocol):
         if not exchange.whole and not exchange.size and exchange.refusal is None:
             self.front.outbox.flush()
             self.transport.write(_CONTINUE)
-
-    def _far_ahead(self) -> bool:
-        # After the last request nothing is kept of what comes.
-        queue = self._queue
-        return not self._final and (len(queue) >= READ_AHEAD or sum(exchange.size for exchange in queue) >= HIGH_WATER)
 
     def _set_reading(self) -> None:
         wanted = self.closing or not (self._blocked or self._far_ahead())

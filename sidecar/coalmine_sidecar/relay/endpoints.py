@@ -13,6 +13,7 @@ from .upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from .asker import Asker
+    from .gate import Gate
 
 #: Idle connections kept to one endpoint.
 MAX_IDLE: Final = 256
@@ -28,7 +29,7 @@ class Endpoint:
     """One host and port. `outstanding` counts requests under way there, those still connecting included."""
 
     __slots__ = (
-        "_connecting", "failures", "host", "idle", "keepalive", "outstanding", "port", "retired", "shut_until",
+        "_connecting", "failures", "gate", "host", "idle", "keepalive", "outstanding", "port", "retired", "shut_until",
         "sweeper", "twin",
     )  # fmt: skip
 
@@ -39,6 +40,8 @@ class Endpoint:
         self.keepalive = Timeouts().upstream_keepalive
         self.idle: list[UpstreamConnection] = []
         self.outstanding = 0
+        #: For a model that takes so many requests at a time.
+        self.gate: Gate | None = None
         self.failures = 0
         self.shut_until = 0.0
         #: No longer in the routing file: what is under way ends in peace, nothing is kept.
@@ -71,6 +74,12 @@ class Endpoint:
         self.failures = 0
         self.shut_until = 0.0
         exchange.connected(connection)
+
+    def left(self) -> None:
+        """A request is no longer under way here."""
+        self.outstanding -= 1
+        if self.gate is not None:
+            self.gate.left()
 
     def leave_out(self, now: float) -> None:
         """Not to be asked for a while: it refused, or its sidecar says that its model did."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-import msgspec
 from httptools import HttpParserCallbackError, HttpParserError
 
-#: Who a `coalmine-error` header blames: the sidecar refused, or what stands behind it did not answer.
+from ..protocols.refusal import error_body
+from ..telemetry.refusals import reason_of
+
+#: Who a `coalmine-error` header blames: the sidecar refused; what stands behind it did not answer; or it did not, and
+#: that nobody else was asked is the sidecar's doing.
 SIDECAR: Final = b"sidecar"
 UPSTREAM: Final = b"upstream"
+BOTH: Final = b"both"
 
 _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -18,10 +22,12 @@ _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus
 class Refusal(Exception):  # noqa: N818 - a request is refused; nothing of ours went wrong
     """A request the sidecar does not relay. The connection ends after the answer: what follows can't be trusted."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, why: str = "") -> None:
+        """`why`: a word of telemetry.refusals, for a status with several reasons."""
         super().__init__(message)
         self.status = status
         self.message = message
+        self.why = why or reason_of(status)
 
 
 def refusal_of(error: HttpParserError) -> Refusal:
@@ -47,14 +53,38 @@ def status_line(status: int, phrase: bytes) -> bytes:
     return b"HTTP/1.1 %d %s\r\n" % (status, phrase)
 
 
+def refusal_fields(
+    protocol: str, path: bytes, status: int, message: str, who: bytes, why: str
+) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Every refusal of HTTP, whatever its version: header fields and the body, in the error shape of its protocol.
+
+    `protocol` is contract.Observe.protocol, `path` the request's target, empty if it was not read.
+    """
+    body = error_body(protocol, path, status, message, why)
+    return [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"coalmine-error", who),
+    ], body
+
+
 def error_answer(
-    status: int, message: str, blame: bytes, *, close: bool, bodyless: bool = False, extra: bytes = b""
+    status: int,
+    message: str,
+    who: bytes,
+    *,
+    close: bool,
+    bodyless: bool = False,
+    extra: bytes = b"",
+    protocol: str = "auto",
+    path: bytes = b"",
+    why: str = "",
 ) -> bytes:
-    """A whole answer: one line of JSON, `{"error": message}`; `extra` are complete header lines."""
-    body = msgspec.json.encode({"error": message}) + b"\n"
+    """A refusal as bytes of HTTP/1.1; `extra` are complete header lines."""
+    fields, body = refusal_fields(protocol, path, status, message, who, why)
     return b"".join((
         status_line(status, phrase_of(status)),
-        b"content-type: application/json\r\ncontent-length: %d\r\ncoalmine-error: %s\r\n" % (len(body), blame),
+        *(b"%b: %b\r\n" % field for field in fields),
         extra,
         b"connection: close\r\n" if close else b"",
         b"\r\n",

@@ -10,6 +10,7 @@ from .downstream import DRAIN_IDLE, ClientConnection
 from .outbox import Outbox
 from .sweeper import Sweeper
 from .table import Table
+from .trace import Ids
 from .tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -34,6 +35,18 @@ class AnswerObserver(Protocol):
 
     def skip(self, series: Series, reason: str) -> None: ...
 
+    def follow(self, series: Series, path: bytes, started: float) -> AnswerFollower | None: ...
+
+
+class AnswerFollower(Protocol):
+    """Who reads one answer while it passes: observe.stream.Follower."""
+
+    def feed(self, pieces: list[bytes], now: float) -> None: ...
+
+    def end(self, cell: EpochCell | None) -> int: ...
+
+    def stop(self) -> None: ...
+
 
 class Front:
     """`ingress` routes, announces who answered and lets answers be observed; `local` serves this pod's model alone.
@@ -42,7 +55,7 @@ class Front:
     """
 
     __slots__ = (
-        "announces", "connections", "drain_idle", "draining", "max_connections", "observer", "outbox", "sweeper",
+        "announces", "connections", "drain_idle", "draining", "ids", "max_connections", "observer", "outbox", "sweeper",
         "table", "view",
     )  # fmt: skip
 
@@ -60,6 +73,8 @@ class Front:
         self.sweeper = sweeper
         self.outbox = outbox
         self.announces = announces
+        #: Requests that lack one get an id here; what comes from another sidecar has one.
+        self.ids = Ids() if announces else None
         self.observer = observer
         self.max_connections = max_connections
         self.connections: set[ClientConnection | ClientLink | Tunnel] = set()

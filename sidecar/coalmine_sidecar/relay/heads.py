@@ -39,6 +39,10 @@ REASON: Final = 10  # coalmine-reason
 TE: Final = 11
 HOP: Final = 12  # Meant for the next hop only, or a name only the relay writes.
 SHADOW: Final = 13  # coalmine-shadow
+# What a request is known by.
+TRACEPARENT: Final = 14
+TRACESTATE: Final = 15
+REQUEST_ID: Final = 16
 
 _KINDS: Final = {
     b"content-length": LENGTH,
@@ -59,6 +63,9 @@ _KINDS: Final = {
     b"proxy-authorization": HOP,
     b"proxy-connection": HOP,
     b"te": TE,
+    b"traceparent": TRACEPARENT,
+    b"tracestate": TRACESTATE,
+    b"x-request-id": REQUEST_ID,
 }
 #: A Connection header may not name these: they are not the last hop's to take away.
 _NEVER_NAMED: Final = frozenset({b"host", b"content-length", b"content-type", b"close", b"keep-alive"})
@@ -101,6 +108,7 @@ class Special:
         "chunked",
         "coded",
         "expect",
+        "identified",
         "json_length",
         "reason",
         "shadow",
@@ -120,6 +128,8 @@ class Special:
         self.reason = b""
         self.shadow = False
         self.takes_trailers = False
+        #: An answer has a request id of its own.
+        self.identified = False
         #: Header lines that came after a chunked body, of those that may be passed on.
         self.trailers: list[bytes] = []
 
@@ -148,6 +158,9 @@ class Special:
             self.reason = value
         elif kind == SHADOW:
             self.shadow = True
+        elif kind >= TRACEPARENT:
+            self.identified = self.identified or kind == REQUEST_ID
+            return True
         elif kind == TE:
             self.takes_trailers = b"trailers" in value.lower()
         return False

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ..telemetry import EpochCell
     from ..telemetry.shadow import ShadowCounters
     from .endpoints import Below
-    from .exchange import Exchange
     from .outbox import Outbox
+    from .sending import Sending
     from .sweeper import Sweeper
     from .table import Target
     from .upstream import Answer
@@ -144,7 +144,7 @@ class Mirroring:
         if name == self.source.name and self.copying.draw() < self._percent:
             self.counters.dropped["grpc"] += 1
 
-    def offer(self, exchange: Exchange, answer: Answer, target: Target, body: bytes | None, skipped: str) -> None:
+    def offer(self, exchange: Sending, answer: Answer, target: Target, body: bytes | None, skipped: str) -> None:
         """A request that chance gave to `target` was answered with 200, and the answer is written.
 
         `body`: of the answer; None where it was not kept, and then `skipped` says why.

@@ -9,16 +9,19 @@ from collections.abc import Iterable
 
 from msgspec import UNSET
 
-from ..contract import RevisionRoute, Routing, RoutingError
+from ..contract import Concurrency, RevisionRoute, Routing, RoutingError
 from ..routing import Chooser
-from ..telemetry import Telemetry
+from ..telemetry import QueueCounters, Telemetry
 from ..telemetry.store import Role
 from .endpoints import Book, Endpoint
 from .front import MAX_CONNECTIONS, AnswerObserver, Front
+from .gate import Gate
 from .h2.model import Channel
+from .h2.view import channel_of
 from .mirror import Copying, Mirroring
 from .names import Names, split_address
 from .outbox import Outbox
+from .safeguards import Safeguards
 from .sweeper import Sweeper
 from .table import Table, Target
 
@@ -51,6 +54,7 @@ class Relay:
         self._sweeper = Sweeper(loop)
         self.outbox = outbox or Outbox(loop)
         self._book = Book(self._sweeper)
+        self._safeguards = Safeguards(telemetry, self._sweeper)
         self._names = Names(self._resolve)
         self._model = Endpoint(*model, self._sweeper)
         self._model.twin = Channel(*(model_grpc or model), self._sweeper)
@@ -84,12 +88,14 @@ class Relay:
         self.telemetry.configure(routing)
         self.routing = routing
         self._model.keepalive = routing.timeouts.upstream_keepalive
+        self._set_gate(routing.concurrency)
         self._book.keepalive = routing.timeouts.upstream_keepalive
         self._names.follow({host for pods in addresses.values() for host, _ in pods})
         self._pods = {name: ([], pods) for name, pods in addresses.items()}
         self._met &= addresses.keys()
         self._resolve()
         self._chooser = Chooser(routing, self._rng, self._chooser)
+        self._safeguards.use(routing, self.revision)
         targets = {route.name: self._target(route) for route in routing.revisions}
         self.ingress.table = Table(
             self.telemetry,
@@ -119,7 +125,8 @@ class Relay:
     def _own(self, role: str) -> Target:
         """The own revision as it is without a word about it in the file."""
         series = self.telemetry.series(self.revision, "local" if role == "local" else "ingress")
-        return Target(self.revision, series, None, model=self._model, endpoints=())
+        budget = self._safeguards.budget(self.revision, role)
+        return Target(self.revision, series, None, model=self._model, endpoints=(), budget=budget)
 
     def _local_table(self, routing: Routing | None) -> Table:
         return Table(self.telemetry, self._below, self._own("local"), routing=routing)
@@ -147,7 +154,22 @@ class Relay:
             model=self._model if route.name == self.revision else None,
             endpoints=self._pods[route.name][0],
             met=self._met,
+            budget=self._safeguards.budget(route.name, "ingress"),
+            breaker=self._safeguards.breaker(route.name),
         )
+
+    def _set_gate(self, settings: Concurrency | None) -> None:
+        """As many requests at the model as it is to get at a time, whichever way they come."""
+        gate = self._model.gate
+        if settings is not None and gate is not None:
+            gate.set(settings)
+            return
+        door, twin = self._model, channel_of(self._model)
+        self.telemetry.queue = counters = QueueCounters() if settings is not None else None
+        new = Gate(door, twin, settings, counters) if settings is not None and counters is not None else None
+        door.gate = twin.gate = new
+        if gate is not None:
+            gate.remove()
 
     def _resolve(self) -> None:
         """Fill the lists of endpoints from what the names stand for now; the tables in force see it at once."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .errors import phrase_of, status_line
 from .heads import CHUNKED, CLOSE, CRLF, KEEP_ALIVE, LAST_CHUNK, without
 from .trailers import last_chunk
 from .upstream import Answer
+
+if TYPE_CHECKING:
+    from .front import AnswerFollower
 
 #: Nearly every answer has its status's own phrase, and a line that is ready.
 _STATUS_LINES: Final = {
@@ -20,9 +23,12 @@ _BODYLESS: Final = frozenset({204, 304})
 
 
 class Reply:
-    """`size` counts the body's bytes so far. `copy` is the body, or None where nobody is to read it."""
+    """`size` counts the body's bytes so far. `copy` is the body, or None where nobody is to read it when it is whole.
 
-    __slots__ = ("_chunked", "_copied", "copy", "size", "skipped", "status", "to_eof")
+    `follower`: who reads it while it passes.
+    """
+
+    __slots__ = ("_chunked", "_copied", "copy", "follower", "size", "skipped", "status", "to_eof")
 
     def __init__(self, answer: Answer, copied: int) -> None:
         """`copied`: bytes of the body the observer wants at most; negative: none of this answer."""
@@ -35,6 +41,7 @@ class Reply:
         self.copy: list[bytes] | None = None
         #: Why the observer, who wants the answer, does not get it: "" if he does.
         self.skipped = ""
+        self.follower: AnswerFollower | None = None
         if copied >= 0:
             if answer.special is not None and answer.special.coded:
                 self.skipped = "encoding"
@@ -64,6 +71,10 @@ class Reply:
             out.append(KEEP_ALIVE)
         out.append(CRLF)
         return close
+
+    def follow(self, follower: AnswerFollower) -> None:
+        self.follower = follower
+        self.copy = None
 
     def add(self, answer: Answer, out: list[bytes]) -> None:
         """Append what came of the body since the last time, and the end of the body if it came."""

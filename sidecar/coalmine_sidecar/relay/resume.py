@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from httptools import HttpRequestParser
 
 if TYPE_CHECKING:
-    from .downstream import ClientConnection
+    from .reading import RequestReader
 
 
 class _Muted:
     """Passes a parser's calls on to a connection, but for the head that only sets the parser up."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: RequestReader) -> None:
         self.muted = True
         self._connection = connection
         self.on_body = connection.on_body
@@ -32,7 +32,7 @@ class _Muted:
             self._connection.on_headers_complete()
 
 
-def resumed_parser(connection: ClientConnection, length: int | None) -> HttpRequestParser:
+def resumed_parser(connection: RequestReader, length: int | None) -> HttpRequestParser:
     """A parser that expects `length` bytes of body (None: chunks) and then further requests.
 
     llhttp can't be told so in words; a head of our own making says it.

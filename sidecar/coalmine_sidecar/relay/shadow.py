@@ -6,14 +6,15 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from ..protocols import comparable, disagreement, extract
-from .exchange import CANCELLED, CLIENT_CLOSED, CLIENT_ERROR, MODEL_ERROR, OK, TIMEOUT
+from .attempts import CANCELLED, CLIENT_CLOSED, CLIENT_ERROR, MODEL_ERROR, OK, TIMEOUT
+from .detour import Failure
 from .heads import COLON, CRLF, MARK, find
 from .sweeper import Timed
 
 if TYPE_CHECKING:
     from .endpoints import Endpoint
-    from .exchange import Exchange
     from .mirror import Mirroring
+    from .sending import Sending
     from .upstream import Answer, UpstreamConnection
 
 _GZIP: Final = b"\x1f\x8b"
@@ -32,7 +33,7 @@ class Shadow(Timed):
         "_sent_at", "_size", "_upstream", "method", "upgrade",
     )  # fmt: skip
 
-    def __init__(self, mirroring: Mirroring, exchange: Exchange, answer: Answer, body: bytes) -> None:
+    def __init__(self, mirroring: Mirroring, exchange: Sending, answer: Answer, body: bytes) -> None:
         super().__init__()
         self.method = exchange.method
         self.upgrade = False
@@ -91,7 +92,7 @@ class Shadow(Timed):
             return
         self._connecting = None
         if connection.lost:
-            connection.endpoint.outstanding -= 1
+            connection.endpoint.left()
             self._fail(MODEL_ERROR)
         else:
             self._send(connection)
@@ -99,7 +100,7 @@ class Shadow(Timed):
     def refused(self, endpoint: Endpoint, *, timed_out: bool) -> None:
         if self._connecting is not None:
             self._connecting = None
-            endpoint.outstanding -= 1
+            endpoint.left()
             self._fail(TIMEOUT if timed_out else MODEL_ERROR)
 
     def pump(self) -> None:
@@ -145,7 +146,9 @@ class Shadow(Timed):
         stale = connection.used and not connection.fed
         endpoint = connection.endpoint
         self._leave()
-        if stale:
+        if stale and endpoint.gate is not None and not endpoint.gate.open:
+            self.drop("busy")
+        elif stale:
             # It was idle for too long: that says nothing of the model.
             self._connect(endpoint)
         else:
@@ -171,6 +174,9 @@ class Shadow(Timed):
         endpoint = target.pick(now, mirroring.below)
         if endpoint is None:
             self.drop("no_endpoint")
+            return
+        if endpoint.gate is not None and not endpoint.gate.open:
+            self.drop("busy")
             return
         mirroring.counters.requests += 1
         target.series.in_flight += 1
@@ -202,7 +208,10 @@ class Shadow(Timed):
     def _compare(self, answer: Answer) -> None:
         mirroring = self._mirroring
         if answer.status != 200:
-            self._judge("status")
+            if answer.special is not None and answer.special.reason == Failure.QUEUE_FULL.reason:
+                self.drop("busy")  # the canary's sidecar turned it away; its model never saw it
+            else:
+                self._judge("status")
             return
         copied = b"".join(self._body)
         if (answer.special is not None and answer.special.coded) or copied.startswith(_GZIP):
@@ -248,7 +257,7 @@ class Shadow(Timed):
             self._upstream.drop()
             self._upstream = None
         if self._connecting is not None:
-            self._connecting.outstanding -= 1
+            self._connecting.left()
             self._connecting = None
 
     def _end(self) -> None:

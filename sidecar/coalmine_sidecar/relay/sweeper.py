@@ -10,20 +10,30 @@ from __future__ import annotations
 import asyncio
 import math
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 TICK: Final = 0.05
 NEVER: Final = math.inf
 
 
+class Watched(Protocol):
+    """Something with a deadline (monotonic seconds), both NEVER to begin with."""
+
+    deadline: float
+    #: When the wheel will look at this one; it is in the wheel exactly if this is finite.
+    wake: float
+
+    def expire(self, now: float) -> None:
+        """The deadline came."""
+
+
 class Timed:
-    """Something with a deadline (monotonic seconds). Subclasses say what happens when it comes."""
+    """A base for what is watched and is nothing else already."""
 
     __slots__ = ("deadline", "wake")
 
     def __init__(self) -> None:
         self.deadline = NEVER
-        #: When the wheel will look at this one; it is in the wheel exactly if this is finite.
         self.wake = NEVER
 
     def expire(self, now: float) -> None:
@@ -31,22 +41,22 @@ class Timed:
 
 
 class Sweeper:
-    """A wheel of ticks: each `Timed` stands in at most one slot."""
+    """A wheel of ticks: each one watched stands in at most one slot."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._slots: dict[int, set[Timed]] = {}
+        self._slots: dict[int, set[Watched]] = {}
         #: All slots up to this one lie in the past and are empty.
         self._swept = _slot(monotonic()) - 1
         self._timer: asyncio.TimerHandle | None = loop.call_later(TICK, self._tick)
 
-    def watch(self, timed: Timed, deadline: float) -> None:
+    def watch(self, timed: Watched, deadline: float) -> None:
         """Set a deadline. The hot path does these three lines in place."""
         timed.deadline = deadline
         if deadline < timed.wake:
             self.schedule(timed)
 
-    def schedule(self, timed: Timed) -> None:
+    def schedule(self, timed: Watched) -> None:
         """Look at `timed` when its deadline comes, no longer when it was to be looked at before."""
         self.forget(timed)
         if timed.deadline == NEVER:
@@ -55,7 +65,7 @@ class Sweeper:
         timed.wake = slot * TICK
         self._slots.setdefault(slot, set()).add(timed)
 
-    def forget(self, timed: Timed) -> None:
+    def forget(self, timed: Watched) -> None:
         """Take out of the wheel, so that what is closed can be freed before its time."""
         if timed.wake != NEVER:
             # Rounding, not _slot(): wake is slot * TICK, which may lie a hair below the product's true value.

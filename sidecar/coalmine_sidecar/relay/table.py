@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 from ..contract import REASONS, Limits, Routing, Timeouts
 from ..routing import AFFINITY, WEIGHT, Chooser
 from ..telemetry import EpochCell, Series, Telemetry
+from .breaker import Breaker
 from .endpoints import Below, Endpoint, pick
+from .retries import Budget
+from .trace import ENDINGS
 
 if TYPE_CHECKING:
     from .mirror import Mirroring
@@ -27,7 +30,7 @@ class Asked(Protocol):
 class Target:
     """A revision as requests see it. `model` is set for the pod's own revision: over loopback, before any other."""
 
-    __slots__ = ("cell", "endpoints", "line", "met", "model", "name", "series")
+    __slots__ = ("breaker", "budget", "cell", "endpoints", "line", "met", "model", "name", "series")
 
     def __init__(
         self,
@@ -38,10 +41,14 @@ class Target:
         model: Endpoint | None,
         endpoints: Sequence[Endpoint],
         met: Container[str] | None = None,
+        budget: Budget,
+        breaker: Breaker | None = None,
     ) -> None:
         """`met`: names of the revisions of which a pod was known here once; the caller keeps it up to date."""
         self.name = name
         self.met = met
+        self.budget = budget
+        self.breaker = breaker
         self.series = series
         self.cell = cell
         self.model = model
@@ -59,7 +66,11 @@ class Target:
         """An endpoint that is not left out for now; None if there is none."""
         model = self.model
         if model is not None and model.shut_until <= now and model not in tried:
-            return model
+            gate = model.gate
+            if gate is None or gate.open:
+                return model
+            other = pick(self.endpoints, now, below, tried)
+            return other if other is not None and (gate.full or other.outstanding < gate.load) else model
         return pick(self.endpoints, now, below, tried)
 
     def any(self, tried: Iterable[Endpoint] = ()) -> Endpoint | None:
@@ -72,7 +83,8 @@ class Table:
     """One routing file in force. Requests keep the table they began with."""
 
     __slots__ = (
-        "_draw", "below", "chain", "chooser", "idempotent", "limits", "mirror", "own", "statuses", "targets",
+        "_draw", "below", "chain", "chooser", "idempotent", "limits", "mirror", "new_trace", "own",
+        "protocol", "statuses", "targets",
         "telemetry", "timeouts", "waiting",
     )  # fmt: skip
 
@@ -100,6 +112,9 @@ class Table:
         self.limits = routing.limits if routing else Limits()
         self.timeouts = routing.timeouts if routing else Timeouts()
         self.idempotent = routing.idempotent if routing else True
+        #: How errors are said.
+        self.protocol = routing.observe.protocol if routing else "auto"
+        self.new_trace = ENDINGS[routing.new_traces if routing else "sampled"]
         relays = routing is not None and chooser is not None
         self.chain = routing.fallback.chain if routing and relays else ()
         self.statuses = frozenset(routing.fallback.status_codes) if routing and relays else frozenset()

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 HEAD_LIMIT: Final = 65536
 #: Bytes waiting in a socket's write buffer before its other side is told to stop.
 HIGH_WATER: Final = 262144
+#: Bytes of a head that is remembered.
+MAX_KNOWN: Final = 1024
+_END: Final = b"\r\n\r\n"
 #: The status of an answer after which the connection speaks what the client offered.
 SWITCHING: Final = 101
 
@@ -44,7 +47,7 @@ class Answer:
 
 class UpstreamConnection(Timed, asyncio.Protocol):
     __slots__ = (
-        "_dirty", "_keep", "_lines", "_parser", "answer", "endpoint", "exchange", "fed", "lost", "paused",
+        "_dirty", "_keep", "_known", "_lines", "_parser", "answer", "endpoint", "exchange", "fed", "lost", "paused",
         "transport", "used",
     )  # fmt: skip
 
@@ -65,6 +68,8 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         self.fed = 0
         self._keep = False
         self._dirty = False
+        #: The last answer's head and length of all, if it was like nearly all answers are, and what was read of it.
+        self._known: tuple[bytes, int, Answer] | None = None
 
     # The exchange's side
 
@@ -80,18 +85,18 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         """Give the connection back after an answer; where it can't be used again it is closed."""
         self.exchange = None
         self.used += 1
-        self.endpoint.outstanding -= 1
         if reusable and self._keep and not self._dirty and not self.lost and not self.paused:
             self.endpoint.park(self, now)
         else:
             self.transport.abort()
+        self.endpoint.left()
 
     def drop(self) -> None:
         """Give up a request under way: the server learns of it by the end of its connection."""
         self.exchange = None
-        self.endpoint.outstanding -= 1
         if not self.lost:
             self.transport.abort()
+        self.endpoint.left()
 
     def leave(self) -> asyncio.Transport:
         """Another protocol takes the connection over; the endpoint stays charged with it."""
@@ -118,6 +123,10 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             # Bytes nobody asked for: whose answer would they be?
             self.transport.abort()
             return
+        begins = not self.fed and not self.answer.status
+        if begins and self._read_known(data):
+            exchange.answer_arrived(self, self.answer, monotonic())
+            return
         self.fed += len(data)
         try:
             self._parser.feed_data(data)
@@ -135,6 +144,8 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         if self.fed > HEAD_LIMIT and not answer.complete:
             exchange.upstream_lost(self, clean=False)
         elif answer.status:
+            if begins and answer.complete:
+                self._remember(data, answer)
             exchange.answer_arrived(self, answer, monotonic())
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -233,6 +244,43 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             self._keep = self._parser.should_keep_alive()
 
     # Inside
+
+    def _read_known(self, data: bytes) -> bool:
+        """Read an answer that is here as a whole and has the last one's head; whether it is one.
+
+        What llhttp made of those bytes then it would make of them now, and it stands where it stood: behind a message.
+        """
+        if self._known is None:
+            return False
+        head, size, known = self._known
+        if len(data) != size or not data.startswith(head) or self.exchange is None or self.exchange.method == b"HEAD":
+            return False
+        answer = self.answer
+        answer.status = known.status
+        answer.phrase = known.phrase
+        answer.lines = known.lines
+        answer.length = known.length
+        answer.content_type = known.content_type
+        if known.length:
+            answer.body.append(data[-known.length :])
+        answer.complete = True
+        self._keep = True
+        return True
+
+    def _remember(self, data: bytes, answer: Answer) -> None:
+        """`data` held a whole answer from its first byte."""
+        length = answer.length
+        if length is None or answer.special is not None or not self._keep or self._dirty or answer.status in (204, 304):
+            return
+        end = data.find(_END) + len(_END)
+        if end + length == len(data) and end <= MAX_KNOWN:
+            known = Answer()
+            known.status = answer.status
+            known.phrase = answer.phrase
+            known.lines = answer.lines
+            known.length = length
+            known.content_type = answer.content_type
+            self._known = (data[:end], len(data), known)
 
     def _pass_hint(self, status: int) -> None:
         """103 and the like. The 100 that a client waits for is the relay's own."""

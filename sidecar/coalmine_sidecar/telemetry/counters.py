@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Final
+from time import time
+from typing import TYPE_CHECKING, Final
 
 from ..contract import KEPT_VALUES, OUTCOMES, EpochCounts, Mirror
 from ..protocols import EXTRACT_FAILURES, Value
 from .outputs import OTHER, Edges, OutputSet
+from .refusals import REFUSALS, Refused, counted_as
+
+if TYPE_CHECKING:
+    from ..protocols.generation import Operation
+    from .generations import GenerationCounters
 
 #: Upper bounds (`le`), seconds.
 LATENCY: Final = (
@@ -23,10 +29,17 @@ SIZES: Final = tuple(256.0 * 4**k for k in range(10))
 #: Status codes with a series of their own; all others share `_other`. 499: the client left before the answer.
 CODES: Final = frozenset(s.value for s in HTTPStatus) | {499}
 NO_CODE: Final = 0
+#: Final answers that are kept until they are counted: some kB, and a tenth of a millisecond's work.
+FOLDED: Final = 64
+#: Outcome, code, seconds in all and upstream, bytes of request and answer, trace, Unix seconds where that is needed.
+_Final = tuple[int, int, float, float, int, int, bytes, float]
 
 #: Beyond it a number is no raw value: whole numbers can be larger than any float.
 _LARGEST: Final = 1e300
+#: Booleans are classes.
+_NUMBERS: Final = (float, int)
 
+TURNED_AWAY: Final = ("full", "timeout")
 SKIPS: Final = ("budget", "queue", "size", "encoding")
 
 
@@ -43,26 +56,54 @@ def bump(counts: dict[str, int], reason: str) -> None:
 
 
 class Histogram:
-    """A classic histogram: `counts[i]` of values in (bounds[i-1], bounds[i]], the last one above all bounds."""
+    """A classic histogram: `counts[i]` of values in (bounds[i-1], bounds[i]], the last one above all bounds.
 
-    __slots__ = ("bounds", "counts", "total")
+    `exemplars`: of each bucket the newest value whose trace can be looked up, that trace's id, and its Unix seconds;
+    empty where none came.
+    """
+
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.exemplars: list[tuple[float, bytes, float] | None] = []
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def observe_all(self, values: Iterable[float]) -> None:
+        counts, bounds = self.counts, self.bounds
+        total = 0.0
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            total += value
+        self.total += total
+
+    def observe_traced(self, value: float, trace: bytes, at: float) -> None:
+        """`trace`: 32 hexadecimal digits, empty if there is none; `at`: Unix seconds."""
+        bucket = bisect_left(self.bounds, value)
+        self.counts[bucket] += 1
+        self.total += value
+        if trace:
+            if not self.exemplars:
+                self.exemplars = [None] * len(self.counts)
+            self.exemplars[bucket] = (value, trace, at)
+
 
 class Series:
-    """Counters of one revision in one role. The relay writes `in_flight` and `last_routed` (Unix seconds) itself."""
+    """Counters of one revision in one role. The relay writes `in_flight` and `last_routed` (Unix seconds) itself.
+
+    What is said of final answers is put into the histograms for many of them at once, which takes a quarter of the
+    time: when they are FOLDED, or when somebody looks.
+    """
 
     __slots__ = (
-        "duration", "extract_failures", "in_flight", "last_routed", "outputs", "overhead", "predictions",
-        "request_bytes", "requests", "response_bytes", "revision", "role", "skipped", "upstream", "values",
+        "_answers", "_duration", "_overhead", "_request_bytes", "_requests", "_response_bytes", "_upstream",
+        "extract_failures", "generations", "in_flight", "last_routed", "outputs", "predictions", "refusals", "revision",
+        "role", "skipped", "values",
     )  # fmt: skip
 
     def __init__(self, revision: str, role: str, edges: Mapping[str, Edges]) -> None:
@@ -71,38 +112,83 @@ class Series:
         self.in_flight = 0
         self.last_routed = 0.0
         # Keys: (outcome, code), both from closed sets.
-        self.requests: dict[tuple[int, int], int] = {(0, 200): 0}
-        self.duration = Histogram(LATENCY)
-        self.upstream = Histogram(LATENCY)
-        self.overhead = Histogram(OVERHEAD)
-        self.request_bytes = Histogram(SIZES)
-        self.response_bytes = Histogram(SIZES)
+        self._requests: dict[tuple[int, int], int] = {(0, 200): 0}
+        self._duration = Histogram(LATENCY)
+        self._upstream = Histogram(LATENCY)
+        self._overhead = Histogram(OVERHEAD)
+        self._request_bytes = Histogram(SIZES)
+        self._response_bytes = Histogram(SIZES)
+        #: Final answers that are in none of these yet.
+        self._answers: list[_Final] = []
         self.predictions = 0
+        #: Answers in the sidecar's own name.
+        self.refusals: dict[Refused, int] = dict.fromkeys(REFUSALS, 0)
         self.skipped = zeros(SKIPS)
         self.extract_failures = zeros((*EXTRACT_FAILURES, "internal"))
         self.outputs = OutputSet(edges)
         self.values: dict[str, deque[float]] = {}
+        #: Of language models, by operation; empty for all others.
+        self.generations: dict[Operation, GenerationCounters] = {}
 
     def done(
-        self, outcome: int, code: int, duration: float, upstream: float, request_bytes: int, response_bytes: int
+        self,
+        outcome: int,
+        code: int,
+        duration: float,
+        upstream: float,
+        request_bytes: int,
+        response_bytes: int,
+        trace: bytes = b"",
     ) -> None:
         """Count a client's final answer.
 
         `outcome` indexes contract.OUTCOMES; `code` is its status, 0 if there was none. Seconds; `upstream` 0 means
-        that no upstream took part, and then there is no overhead to speak of either.
+        that no upstream took part, and then there is no overhead to speak of either. `trace`: the id of the trace in
+        which it can be looked up, empty if there is none.
         """
-        key = (outcome, code)
-        try:
-            self.requests[key] += 1
-        except KeyError:
-            key = (outcome, code if code in CODES else NO_CODE)
-            self.requests[key] = self.requests.get(key, 0) + 1
-        self.duration.observe(duration)
-        if upstream > 0.0:
-            self.upstream.observe(upstream)
-            self.overhead.observe(duration - upstream if duration > upstream else 0.0)
-        self.request_bytes.observe(request_bytes)
-        self.response_bytes.observe(response_bytes)
+        answers = self._answers
+        at = time() if trace else 0.0
+        answers.append((outcome, code, duration, upstream, request_bytes, response_bytes, trace, at))
+        if len(answers) >= FOLDED:
+            self._fold()
+
+    @property
+    def requests(self) -> dict[tuple[int, int], int]:
+        """Final answers by (outcome, code)."""
+        self._fold()
+        return self._requests
+
+    @property
+    def duration(self) -> Histogram:
+        self._fold()
+        return self._duration
+
+    @property
+    def upstream(self) -> Histogram:
+        self._fold()
+        return self._upstream
+
+    @property
+    def overhead(self) -> Histogram:
+        self._fold()
+        return self._overhead
+
+    @property
+    def request_bytes(self) -> Histogram:
+        self._fold()
+        return self._request_bytes
+
+    @property
+    def response_bytes(self) -> Histogram:
+        self._fold()
+        return self._response_bytes
+
+    def refused(self, who: bytes, status: int, why: str) -> None:
+        """Count an answer in the sidecar's own name: a word of refusals.WHO, its status, a word for the reason."""
+        key = (who.decode(), status, why)
+        if key not in self.refusals:
+            key = counted_as(*key)
+        self.refusals[key] = self.refusals.get(key, 0) + 1
 
     def configure(self, edges: Mapping[str, Edges]) -> None:
         self.outputs.configure(edges)
@@ -116,13 +202,41 @@ class Series:
                 totals[OUTCOMES[outcome]] = totals.get(OUTCOMES[outcome], 0) + count
         return totals
 
+    def _fold(self) -> None:
+        answers = self._answers
+        if not answers:
+            return
+        self._answers = []
+        outcomes, codes, durations, upstreams, request_bytes, response_bytes, traces, times = zip(*answers, strict=True)
+        for (outcome, code), count in Counter(zip(outcomes, codes, strict=True)).items():
+            key = (outcome, code if code in CODES else NO_CODE)
+            self._requests[key] = self._requests.get(key, 0) + count
+        for duration, trace, at in zip(durations, traces, times, strict=True):
+            self._duration.observe_traced(duration, trace, at)
+        asked = [(duration, upstream) for duration, upstream in zip(durations, upstreams, strict=True) if upstream > 0]
+        self._upstream.observe_all(upstream for _, upstream in asked)
+        self._overhead.observe_all(max(duration - upstream, 0.0) for duration, upstream in asked)
+        self._request_bytes.observe_all(request_bytes)
+        self._response_bytes.observe_all(response_bytes)
+
     def keep_value(self, output: str, value: Value) -> None:
         """Add to the raw values of an output that has a place in `outputs`; only numbers have raw values."""
-        if isinstance(value, (float, int)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST:
+        if type(value) in _NUMBERS and -_LARGEST < value < _LARGEST:  # type: ignore[operator] # it is a number
             ring = self.values.get(output)
             if ring is None:
                 ring = self.values[output] = deque(maxlen=KEPT_VALUES)
-            ring.append(float(value))
+            ring.append(float(value))  # type: ignore[arg-type] # it is a number
+
+
+class QueueCounters:
+    """Of the queue before the model: requests in it, seconds that all requests waited, those turned away."""
+
+    __slots__ = ("depth", "turned_away", "wait")
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.wait = Histogram(LATENCY)
+        self.turned_away = zeros(TURNED_AWAY)
 
 
 class EpochCell:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
-from itertools import accumulate
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -17,9 +16,13 @@ from prometheus_client.registry import Collector
 
 from ..contract import OUTCOMES, REASONS
 from .counters import NO_CODE, Histogram, Series
+from .generations import generation_metrics
+from .histograms import add_histogram
 from .outputs import OTHER, OutputCounter, bin_names
 from .store import RevisionCounters, Telemetry
 
+#: Read once: it is a file.
+_VERSION: Final = version("coalmine")
 _REVISION: Final = ("model", "version", "track")
 _SERIES: Final = (*_REVISION, "role")
 
@@ -50,8 +53,10 @@ class TelemetryCollector(Collector):
         ingress = [(labels, r.series["ingress"]) for labels, r in revisions if "ingress" in r.series]
         yield from _requests(series)
         yield from _observations(ingress)
+        yield from generation_metrics(_REVISION, [(labels, s.generations) for labels, s in ingress])
         yield from _routing(telemetry, model, revisions)
         yield from _shadows(revisions)
+        yield from _queue(telemetry, model)
         yield from _process(telemetry, model)
 
 
@@ -62,19 +67,24 @@ _LabelledSeries = Sequence[tuple[_Labels, Series]]
 def _requests(series: _LabelledSeries) -> Iterator[Metric]:
     total = _counter("coalmine_requests", "Requests by their final answer.", (*_SERIES, "outcome", "code"))
     in_flight = _gauge("coalmine_requests_in_flight", "Requests that are not answered yet.", _SERIES)
+    refusals = _counter(
+        "coalmine_refusals",
+        "Answers in the sidecar's own name: who failed, and why.",
+        (*_SERIES, "who", "code", "reason"),
+    )
     for labels, s in series:
+        for (who, code, why), count in s.refusals.items():
+            refusals.add_metric((*labels, who, str(code), why), count)
         for (outcome, code), count in s.requests.items():
             total.add_metric((*labels, OUTCOMES[outcome], OTHER if code == NO_CODE else str(code)), count)
         in_flight.add_metric(labels, s.in_flight)
     yield total
+    yield refusals
     yield in_flight
     for name, text, get in _HISTOGRAMS:
         family = HistogramMetricFamily(name, text, labels=_SERIES)
         for labels, s in series:
-            histogram = get(s)
-            bounds = (*(repr(bound) for bound in histogram.bounds), "+Inf")
-            buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
-            family.add_metric(labels, buckets, histogram.total)
+            add_histogram(family, labels, get(s))
         yield family
 
 
@@ -113,13 +123,23 @@ def _routing(
     decisions = _counter("coalmine_route_decisions", "Why requests went where they went.", (*_REVISION, "reason"))
     weight = _gauge("coalmine_route_weight", "Per cent of the requests that a revision shall get.", _REVISION)
     retries = _counter("coalmine_retries", "Requests sent again to the same revision.", (*_REVISION, "reason"))
+    overflow = _counter(
+        "coalmine_retry_overflow", "Requests not sent again because the retry budget was spent.", _REVISION
+    )
     errors = _counter(
         "coalmine_upstream_connection_errors", "Connections to a revision that broke.", (*_REVISION, "kind")
     )
+    state = _gauge("coalmine_breaker_state", "1 for the state that a revision's breaker is in.", (*_REVISION, "state"))
+    opened = _counter("coalmine_breaker_opened", "How often a revision's breaker opened.", _REVISION)
     for labels, r in revisions:
+        if r.breaker is not None:
+            for name in ("closed", "half_open", "open"):
+                state.add_metric((*labels, name), int(r.breaker.state == name))
+            opened.add_metric(labels, r.breaker.opened)
         _add_reasons(decisions, labels, dict(zip(REASONS, r.decisions, strict=True)))
         weight.add_metric(labels, r.weight)
         _add_reasons(retries, labels, r.retries)
+        overflow.add_metric(labels, r.retry_overflow)
         _add_reasons(errors, labels, r.connection_errors)
     fallbacks = _counter(
         "coalmine_fallbacks",
@@ -135,7 +155,10 @@ def _routing(
             decisions,
             weight,
             retries,
+            overflow,
             errors,
+            state,
+            opened,
             fallbacks,
             _one("coalmine_routing_generation", "Generation of the routing file in force.", generation),
             CounterMetricFamily(
@@ -164,10 +187,29 @@ def _shadows(revisions: Sequence[tuple[_Labels, RevisionCounters]]) -> Iterator[
     return iter((requests, compared, disagreements, dropped))
 
 
+def _queue(telemetry: Telemetry, model: str) -> Iterator[Metric]:
+    queue = telemetry.queue
+    if queue is None:
+        return
+    own = telemetry.revisions[telemetry.revision]
+    labels = (model, own.version, own.track)
+    depth = _gauge("coalmine_queue_depth", "Requests that wait for their turn at the pod's model.", _REVISION)
+    depth.add_metric(labels, queue.depth)
+    yield depth
+    wait = HistogramMetricFamily("coalmine_queue_wait_seconds", "For how long requests waited.", labels=_REVISION)
+    add_histogram(wait, labels, queue.wait)
+    yield wait
+    away = _counter(
+        "coalmine_queue_turned_away", "Requests that the queue had no room or no time for.", (*_REVISION, "reason")
+    )
+    _add_reasons(away, labels, queue.turned_away)
+    yield away
+
+
 def _process(telemetry: Telemetry, model: str) -> Iterator[Metric]:
     yield _one("coalmine_draining", "1 while the sidecar is on its way out.", int(telemetry.draining))
     build = _gauge("coalmine_build_info", "The sidecar's version.", ("version", "python_version"))
-    build.add_metric((version("coalmine"), platform.python_version()), 1)
+    build.add_metric((_VERSION, platform.python_version()), 1)
     yield build
     resources = telemetry.resources
     if resources is None:

@@ -9,9 +9,10 @@ from .counters import zeros
 
 #: Why a copy was not sent, or its answer not compared. `in_flight`, `bytes`, `budget`: too much at once; `size`: a body
 #: too long to be kept; `unreadable`: the client's answer holds nothing to compare; `encoding`: one of both is packed;
-#: `grpc`: calls are not copied; `no_endpoint`: nobody to send it to; `cancelled`: the sidecar ended.
+#: `busy`: its model takes no more (`containerConcurrency`); `grpc`: calls are not copied; `no_endpoint`: nobody to send
+#: it to; `cancelled`: the sidecar ended.
 SHADOW_DROPS: Final = (
-    "in_flight", "bytes", "budget", "size", "unreadable", "encoding", "grpc", "no_endpoint", "cancelled",
+    "in_flight", "bytes", "budget", "size", "unreadable", "encoding", "busy", "grpc", "no_endpoint", "cancelled",
 )  # fmt: skip
 
 

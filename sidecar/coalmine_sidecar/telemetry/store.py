@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Final, Literal, Protocol
 
 from msgspec import UNSET
 
 from ..contract import KEPT_EPOCHS, REASONS, Resources, Routing, Track
-from .counters import EpochCell, Series, bump, zeros
+from .counters import EpochCell, QueueCounters, Series, bump, zeros
 from .outputs import MAX_NAME_LENGTH, printable
 from .shadow import ShadowCounters
 
@@ -19,15 +20,34 @@ Role = Literal["ingress", "local", "shadow"]
 KEPT_RETIRED: Final = 4
 MAX_REVISIONS: Final = 16
 
-FALLBACKS: Final = ("refused", "reset", "timeout", "status", "no_endpoint")
-RETRIES: Final = ("refused", "stale", "reset", "timeout")
+FALLBACKS: Final = ("refused", "reset", "timeout", "status", "no_endpoint", "breaker", "queue_full")
+RETRIES: Final = ("refused", "stale", "reset", "timeout", "queue_full")
 CONNECTION_ERRORS: Final = ("connect", "stale", "reset", "timeout")
+
+
+class BreakerSeen(Protocol):
+    """What is told of a circuit breaker: its state, and how often it opened."""
+
+    state: Literal["closed", "half_open", "open"]
+    opened: int
 
 
 class RevisionCounters:
     """What is counted of one revision. `version` is unique among the revisions kept: it is their label."""
 
-    __slots__ = ("connection_errors", "decisions", "name", "retries", "series", "shadow", "track", "version", "weight")
+    __slots__ = (
+        "breaker",
+        "connection_errors",
+        "decisions",
+        "name",
+        "retries",
+        "retry_overflow",
+        "series",
+        "shadow",
+        "track",
+        "version",
+        "weight",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -36,10 +56,12 @@ class RevisionCounters:
         self.weight = 0
         self.decisions = [0] * len(REASONS)
         self.retries = zeros(RETRIES)
+        self.retry_overflow = 0
         self.connection_errors = zeros(CONNECTION_ERRORS)
         self.series: dict[str, Series] = {}
         #: None while nothing was ever mirrored to it.
         self.shadow: ShadowCounters | None = None
+        self.breaker: BreakerSeen | None = None
 
 
 class Telemetry:
@@ -54,6 +76,8 @@ class Telemetry:
         self.revision = revision
         self.boot = boot or secrets.token_hex(8)
         self.draining = False
+        #: Of the queue before the pod's own model, where there is one.
+        self.queue: QueueCounters | None = None
         self.routing: Routing | None = None
         self.routing_errors = 0
         self.last_routing_error = ""
@@ -130,11 +154,22 @@ class Telemetry:
         if counters is not None:
             bump(counters.retries, reason)
 
+    def retry_overflow(self, revision: str) -> None:
+        """Count a request that was not sent again because the budget was spent."""
+        counters = self.revisions.get(revision)
+        if counters is not None:
+            counters.retry_overflow += 1
+
     def connection_error(self, revision: str, kind: str) -> None:
         """Count a broken connection to a revision; `kind` is one of CONNECTION_ERRORS."""
         counters = self.revisions.get(revision)
         if counters is not None:
             bump(counters.connection_errors, kind)
+
+    def watch_breakers(self, breakers: Mapping[str, BreakerSeen]) -> None:
+        """The breakers in force, by revision."""
+        for name, counters in self.revisions.items():
+            counters.breaker = breakers.get(name)
 
     def reload_failed(self, message: str) -> None:
         """Count a routing file that could not be used; the last good one stays in force."""

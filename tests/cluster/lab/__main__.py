@@ -1,4 +1,7 @@
-"""Runs a one-node Kubernetes cluster in the foreground: `python -m tests.cluster.lab [build]`."""
+"""Runs a one-node Kubernetes cluster in the foreground: `python -m tests.cluster.lab`.
+
+With `build`: makes what the tests would have to make first, where it can be seen how that goes.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import contextlib
 import signal
 import sys
 
+from . import images
 from .build import programs
 from .cluster import node_cluster
-from .need import missing
+from .need import chosen, missing
+from .prometheus import prometheus
 from .run import LabError
 
 
@@ -16,12 +21,12 @@ def main(arguments: list[str]) -> str | None:
     """Returns the reason why it did not work, None after a good end."""
     if arguments not in ([], ["build"]):
         return "usage: python -m tests.cluster.lab [build]"
-    if reason := missing():
-        return reason
     try:
         if arguments == ["build"]:
-            programs()
+            _build()
             return None
+        if reason := missing():
+            return reason
         with contextlib.suppress(KeyboardInterrupt), node_cluster() as cluster:
             print(f"ready after {cluster.seconds_to_ready:g} s; in another terminal:", flush=True)
             print(f"  export KUBECONFIG={cluster.api} PATH={cluster.layout.programs}:$PATH", flush=True)
@@ -31,6 +36,15 @@ def main(arguments: list[str]) -> str | None:
     except LabError as error:
         return str(error)
     return None
+
+
+def _build() -> None:
+    """Nothing where no node will run: what that means is for the tests to say."""
+    if chosen("own", "kubeconfig", "none")[0] == "own" and not missing():
+        programs()
+        prometheus()
+        for image in (images.SIDECAR, images.OPERATOR, images.MODEL):
+            images.archive(image)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,9 @@ SIDECAR = Image("coalmine-sidecar:dev", PROJECT / "Dockerfile", "sidecar", (_PYP
 OPERATOR = Image("coalmine-operator:dev", PROJECT / "Dockerfile", "operator", (_PYPROJECT, _SIDECAR, _OPERATOR))
 _EXAMPLES = PROJECT / "examples"
 #: What examples/Dockerfile copies: the demo itself may change without another image.
-_SERVING = tuple(_EXAMPLES / f"{name}.py" for name in ("clients", "load", "model_server", "protocol", "train"))
+_SERVING = tuple(
+    _EXAMPLES / f"{name}.py" for name in ("clients", "fitted", "load", "model_server", "protocol", "train")
+)
 MODEL = Image("coalmine-demo-model:dev", _EXAMPLES / "Dockerfile", "model", _SERVING)
 
 

@@ -28,11 +28,15 @@ from .surroundings import Surroundings
 
 logger = logging.getLogger("coalmine")
 
-#: How long, and how often, sidecars are asked whether they have read a new routing file. Kubelet takes a second.
-CONFIRM_WITHIN: Final = 10.0
+#: How often sidecars are asked whether they have read a new routing file, in seconds, and for how long often: kubelet
+#: takes a second, but one that had lost the API server hears of Secrets again only after half a minute or more.
 CONFIRM_EVERY: Final = 0.1
-#: Seconds after which a pod that is behind is touched again. Kubelet hears of Secrets and of pods on two ways: a touch
-#: that overtakes the Secret brings the old file, and kubelet's next look by itself is a minute away.
+CONFIRM_OFTEN: Final = 10.0
+CONFIRM_SELDOM: Final = 1.0
+CONFIRM_WITHIN: Final = 300.0
+#: Seconds after which a pod that is behind is touched again, at first; later after a third of the time that passed.
+#: Kubelet hears of Secrets and of pods on two ways: a touch that overtakes the Secret brings the old file, and
+#: kubelet's next look by itself is a minute away.
 TOUCH_EVERY: Final = 2.0
 
 
@@ -68,6 +72,8 @@ class RoutingFile:
         #: Whether what is wanted says something new. An operator that begins applies the Secret as it was.
         self.changes = False
         self._confirming: asyncio.Task[None] | None = None
+        #: The generation that this operator last brought to pods.
+        self._spreading = 0
 
     def wanted(self, desired: Desired, plan: Plan) -> Routing | None:
         """What the file shall say, with the generation it has already where nothing changes."""
@@ -94,25 +100,34 @@ class RoutingFile:
         return replace(routing, generation=self._generation)
 
     async def spread(self, routing: Routing, pods: Iterable[Held], *, written: bool) -> None:
-        """Touch the pods that have not read the routing yet, so that kubelet brings it to them at once."""
-        behind = self._behind(routing.generation)
-        mark = str(routing.generation)
+        """Touch the pods that have not read the routing yet, so that kubelet brings it to them at once, and go on."""
+        generation = routing.generation
+        behind = self._behind(generation)
         reachable = [pod for pod in pods if not pod.ending and address(pod)]
-        touched = [
-            pod
-            for pod in reachable
-            if (written or pod.name in behind) and pod.annotations.get(labels.ROUTING_GENERATION) != mark
-        ]
-        await asyncio.gather(*(self._touch(pod, mark) for pod in touched))
+        # Each once: a sidecar that refuses the file, being older, is not touched for ever.
+        late = [pod for pod in reachable if pod.name in behind and not self._tried(pod, generation)]
         if written:
+            late = reachable
+        if late:
             await self.stop()
-            self._confirming = asyncio.create_task(self._confirm(routing.generation, reachable))
+            self._spreading = generation
+            await self._touch(late, str(generation))
+            self._confirming = asyncio.create_task(self._confirm(generation, reachable))
+
+    def _tried(self, pod: Held, generation: int) -> bool:
+        mark = pod.annotations.get(labels.ROUTING_GENERATION, "")
+        return self._spreading == generation and mark.partition(".")[0] == str(generation)
 
     def _behind(self, generation: int) -> set[str]:
         """Pods whose sidecar has not read the routing of this generation."""
         return {snapshot.pod for snapshot in self._snapshots.in_sight() if snapshot.generation < generation}
 
-    async def _touch(self, pod: Held, mark: str) -> None:
+    async def _touch(self, pods: Iterable[Held], mark: str) -> None:
+        await asyncio.gather(*(self._touch_one(pod, mark) for pod in pods))
+
+    async def _touch_one(self, pod: Held, mark: str) -> None:
+        if pod.annotations.get(labels.ROUTING_GENERATION) == mark:
+            return
         patch = {"metadata": {"annotations": {labels.ROUTING_GENERATION: mark}}}
         try:
             self._around.cache.take(POD, await self._around.client.patch(pod.path, patch))
@@ -122,16 +137,16 @@ class RoutingFile:
 
     async def _confirm(self, generation: int, pods: Iterable[Held]) -> None:
         """Tell the runtime when every sidecar in sight has read the routing: nobody else would."""
-        began, touches = time.monotonic(), 1
+        began, touches, again = time.monotonic(), 1, TOUCH_EVERY
         while (passed := time.monotonic() - began) < CONFIRM_WITHIN:
-            await asyncio.sleep(CONFIRM_EVERY)
+            await asyncio.sleep(CONFIRM_EVERY if passed < CONFIRM_OFTEN else CONFIRM_SELDOM)
             await self._gather()
             if (self._snapshots.generation() or 0) >= generation:
                 break
-            if passed >= touches * TOUCH_EVERY:
-                touches += 1
-                behind, mark = self._behind(generation), f"{generation}.{touches}"
-                await asyncio.gather(*(self._touch(pod, mark) for pod in pods if pod.name in behind))
+            if passed >= again:
+                touches, again = touches + 1, passed + max(TOUCH_EVERY, passed / 3)
+                behind = self._behind(generation)
+                await self._touch((pod for pod in pods if pod.name in behind), f"{generation}.{touches}")
         self._around.notify(self._key)
 
     async def stop(self) -> None:

@@ -53,6 +53,9 @@ def probe_for(model: Model, readiness: container.Probe | None) -> Probe:
         return Probe(paths=v2)
     if model.protocol == "v1":
         return Probe(paths=v1)
+    if model.protocol == "openai":
+        # The API itself has no such endpoint, and may want a key; this is vLLM's, llama.cpp's and many others'.
+        return Probe(paths=("/health",), tcp=True)
     return Probe(paths=(*v2, *v1), tcp=True)
 
 

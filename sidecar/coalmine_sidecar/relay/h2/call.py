@@ -1,7 +1,6 @@
 """One call's life: the attempts to have it answered, and the answer's way back.
 
-The fallback's rule is `exchange`'s: as long as nothing of an answer is out and the request can be sent again, somebody
-else may answer. A call's request goes on as it comes, since it may be a conversation; what went is kept to be sent
+A call's request goes on as it comes, since it may be a conversation; what went is kept to be sent
 again while it is within `limits.replay_bytes` and no answer has begun.
 """
 
@@ -10,18 +9,16 @@ from __future__ import annotations
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
-from ..detour import FORGIVEN, UNOPENED, Detour, Failure
-from ..errors import SIDECAR, UPSTREAM
-from ..exchange import CLIENT_CLOSED, NEVER_OPENED
-from ..sweeper import NEVER, Timed
+from ...telemetry.refusals import reason_of
+from ..attempts import CANCELLED, CLIENT_CLOSED, MODEL_ERROR, REJECTED, TIMEOUT, Attempts
+from ..detour import UNOPENED, Failure
+from ..errors import SIDECAR, UPSTREAM, refusal_fields
+from ..sweeper import NEVER
+from ..trace import identified_fields
 from .fields import Field, Fields, find
 from .frames import CANCEL, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM
 from .model import Channel, ModelLink
 from .status import (
-    CANCELLED,
-    MODEL_ERROR,
-    REJECTED,
-    TIMEOUT,
     MessageBound,
     counted,
     error_fields,
@@ -33,9 +30,8 @@ from .status import (
 )
 
 if TYPE_CHECKING:
-    from ...telemetry import EpochCell
     from ..endpoints import Endpoint
-    from ..table import Table, Target
+    from ..table import Table
     from .client import ClientLink
     from .stream import Stream
 
@@ -47,25 +43,29 @@ _DROPPED: Final = frozenset({
 })  # fmt: skip
 _INFER: Final = b"/inference.GRPCInferenceService/ModelInfer"
 _REVISION: Final = b"coalmine-revision"
+_REQUEST_ID: Final = b"x-request-id"
 
 
-class Call(Timed):
+class Call(Attempts[Fields]):
     """A request from the end of its head to the end of its answer: `down` is the client's stream."""
 
     __slots__ = (
-        "_answer_credited", "_answer_size", "_bound", "_cell", "_channel", "_chosen", "_client_deadline",
-        "_connecting", "_copy", "_credited", "_detour", "_done", "_down", "_fields", "_grpc", "_http_status", "_kept",
-        "_kept_answer", "_sent_at", "_size", "_skipped", "_started", "_status", "_target", "_trailers", "_turned_away",
-        "_up", "_up_sent", "_whole", "answering", "client", "table",
+        "_answer_credited", "_answer_size", "_bound", "_channel", "_client_deadline", "_connecting", "_copy",
+        "_credited", "_done", "_down", "_fields", "_grpc", "_http_status", "_kept", "_no_room", "_queue_deadline",
+        "_request_id", "_sent_at", "_size", "_skipped", "_status", "_trace", "_trailers", "_turned_away", "_up",
+        "_up_sent", "_whole", "answering", "client", "deadline", "wake",
     )  # fmt: skip
 
     def __init__(self, client: ClientLink, down: Stream, table: Table, fields: Fields) -> None:
-        super().__init__()
+        self.deadline = self.wake = NEVER
         self.client = client
         self.table = table
         self._down = down
         self._fields = fields
         self._grpc = is_grpc(fields)
+        self._request_id = self._trace = b""
+        if client.front.ids is not None:
+            self._fields, self._request_id, self._trace = identified_fields(fields, client.front.ids, table.new_trace)
         self._started = now = monotonic()
         seconds = timeout_of(find(fields, b"grpc-timeout"))
         self._client_deadline = NEVER if seconds is None else now + seconds
@@ -75,16 +75,16 @@ class Call(Timed):
         self._bound = MessageBound(table.limits.body_bytes) if self._grpc else None
         self._whole = down.remote_closed
         self._trailers: Fields | None = None
-        # The attempts, as in `exchange`.
         self._target = self._chosen = table.own
-        self._cell: EpochCell | None = None
+        self._cell = None
         self._channel: Channel | None = None
         self._connecting: Channel | None = None
+        self._waits_at = None
+        self._queue_deadline = NEVER
         self._up: Stream | None = None
         self._up_sent = 0
         self._sent_at = 0.0
-        self._detour: Detour | None = None
-        self._kept_answer: tuple[Fields, Target] | None = None
+        self._detour = None
         self._turned_away = False
         # The answer.
         #: Something of it is out: nobody else can answer any more.
@@ -92,6 +92,8 @@ class Call(Timed):
         self._http_status = 0
         #: What the whole answer counts as; 0 until its end has come.
         self._status = 0
+        #: It is a sidecar's word that the queue of its model is full.
+        self._no_room = False
         self._answer_size = self._answer_credited = 0
         self._copy: list[bytes] | None = None
         self._skipped = ""
@@ -101,22 +103,7 @@ class Call(Timed):
 
     def start(self) -> None:
         self._target.series.in_flight += 1
-        table = self.table
-        if table.waiting:
-            self._answer_error(503, "no routing file yet: try again soon", SIDECAR, REJECTED)
-            return
-        target, self._cell = table.route(self)
-        if target is not self._target:
-            self._move_to(target)
-        self._chosen = target
-        now = self._started
-        channel = target.pick(now, table.below)
-        if channel is None:
-            if target.unmet:
-                self._cell = None
-            self._failed(Failure.NO_ENDPOINT, None, now)
-        else:
-            self._attempt(channel, now)
+        self._begin(self._started)
 
     def lookup(self, name: bytes) -> bytes | None:
         # A browser's cookies may come in pieces (RFC 9113, 8.2.3).
@@ -165,9 +152,14 @@ class Call(Timed):
             self._drop_up()
             self._charge()
             if self.answering:
-                self._break(504, "the deadline is over", SIDECAR, TIMEOUT)
+                self._break(504, "the deadline is over", SIDECAR, TIMEOUT, why="deadline")
             else:
-                self._answer_error(504, "the deadline is over", SIDECAR, TIMEOUT)
+                self._answer_error(504, "the deadline is over", SIDECAR, TIMEOUT, why="deadline")
+        elif self._waits_at is not None:
+            if now >= self._queue_deadline:
+                self._waited_too_long(now)
+            else:
+                self._watch_queue(self._queue_deadline)
         elif self._up is not None and not self.answering and self._whole:
             channel = self._channel
             self._drop_up()
@@ -183,7 +175,7 @@ class Call(Timed):
 
     def refused(self, channel: Channel, *, timed_out: bool) -> None:
         self._connecting = None
-        channel.outstanding -= 1
+        channel.left()
         self._failed(Failure.CONNECT_TIMEOUT if timed_out else Failure.REFUSED, channel, monotonic())
 
     def request_sent(self, stream: Stream, size: int) -> None:
@@ -201,7 +193,7 @@ class Call(Timed):
             return  # A hint the client can do without.
         grpc_status = find(fields, b"grpc-status")
         status = counted(grpc_status, http_status) if end else http_status
-        if status in self.table.statuses and self._falls_back(fields, status, end=end):
+        if status >= 400 and self._falls_back(fields, status, end=end):
             return
         self._http_status = http_status
         self._open_reply(fields, end=end)
@@ -233,7 +225,7 @@ class Call(Timed):
         self._drop_up()
         if self.answering:
             self._charge()
-            self._break(502, f"{self._target.name}: the model broke off its answer", UPSTREAM, MODEL_ERROR)
+            self._break(502, f"{self._target.name}: the model broke off its answer", UPSTREAM, MODEL_ERROR, why="reset")
             return
         # Turned away unread (RFC 9113, 8.7): the same pod by another connection, once.
         stale = code == REFUSED_STREAM and not self._turned_away
@@ -242,7 +234,7 @@ class Call(Timed):
 
     # Attempts
 
-    def _attempt(self, endpoint: Endpoint, now: float) -> None:
+    def _ask(self, endpoint: Endpoint, now: float, *, fresh: bool = False) -> None:
         if not isinstance(endpoint, Channel):
             raise TypeError("a view's endpoints are channels")
         endpoint.outstanding += 1
@@ -254,8 +246,12 @@ class Call(Timed):
         self._connecting = endpoint
         if not endpoint.open(self, self.table.timeouts.connect):
             self._connecting = None
-            endpoint.outstanding -= 1
+            endpoint.left()
             self._failed(Failure.REFUSED, endpoint, now)
+
+    def _watch_queue(self, deadline: float) -> None:
+        self._queue_deadline = deadline
+        self.client.sweeper.watch(self, min(self._client_deadline, deadline))
 
     def _send(self, link: ModelLink, now: float) -> None:
         self._up = up = link.open(self)
@@ -303,42 +299,9 @@ class Call(Timed):
         deadline = min(self._client_deadline, now + self.table.timeouts.response if waits else NEVER)
         self.client.sweeper.watch(self, deadline)
 
-    def _failed(self, failure: Failure, channel: Endpoint | None, now: float) -> None:
-        """An attempt came to nothing: somebody else of the revision, another revision, or an error."""
-        telemetry = self.table.telemetry
-        target = self._target
-        if failure.kind:
-            telemetry.connection_error(target.name, failure.kind)
-        if failure not in FORGIVEN:
-            self._charge()
-        detour = self._search(channel)
-        if detour.failure is None:
-            detour.failure = failure
-        if self._may_be_sent_again(failure):
-            endpoint = detour.endpoint(target, failure, now)
-            if endpoint is not None:
-                telemetry.retry(target.name, failure.retry)
-                self._attempt(endpoint, now)
-                return
-            other = detour.revision(target, self._chosen, failure, now)
-            if other is not None:
-                detour.give_up(target)
-                if other[0] is target:
-                    telemetry.retry(target.name, failure.retry)
-                if other[0] is not self._chosen:
-                    self._charge()
-                self._move_to(other[0])
-                self._attempt(other[1], now)
-                return
-        self._charge()
-        self._give_up(failure)
-
-    def _search(self, channel: Endpoint | None) -> Detour:
-        if self._detour is None:
-            self._detour = Detour(self.table, self._started)
-        if channel is not None:
-            self._detour.tried(channel)
-        return self._detour
+    @property
+    def _kept_whole(self) -> bool:
+        return self._kept is not None
 
     def _may_be_sent_again(self, failure: Failure) -> bool:
         if self._kept is None:
@@ -346,49 +309,26 @@ class Call(Timed):
         return failure in UNOPENED or failure in (Failure.STATUS, Failure.STALE) or self.table.idempotent
 
     def _falls_back(self, fields: Fields, status: int, *, end: bool) -> bool:
-        """Whether an answer with a status of the fallback is withheld, for now or for good."""
-        unopened = find(fields, b"coalmine-reason") == NEVER_OPENED
-        failure = Failure.STATUS
-        if unopened:
-            failure = Failure.CONNECT_TIMEOUT if status == 504 else Failure.REFUSED
-        channel, target, now = self._channel, self._target, monotonic()
+        """Whether an answer with a status of the fallback is withheld."""
+        now = monotonic()
         if status == 504 and now >= self._client_deadline:
             return False
-        detour = self._search(channel)
-        if not self._may_be_sent_again(failure) or not (
-            detour.endpoint(target, failure, now) or detour.revision(target, self._chosen, failure, now)
-        ):
+        channel = self._channel
+        failure = self._withheld(status, find(fields, b"coalmine-reason") or b"", channel, now)
+        if failure is None:
             return False
-        if end and self._kept_answer is None and not unopened:
-            self._kept_answer = (fields, target)
+        if end and failure is Failure.STATUS:
+            self._keep(fields)
         self._drop_up()
-        if unopened and channel is not None:
+        if failure.kind and channel is not None:
             channel.leave_out(now)
         self._failed(failure, None, now)
         return True
 
-    def _give_up(self, failure: Failure) -> None:
-        if self._kept_answer is None:
-            if self._target is not self._chosen:
-                self._move_to(self._chosen)
-            result = TIMEOUT if failure.status == 504 else MODEL_ERROR
-            reason = NEVER_OPENED if failure in UNOPENED else failure.fallback.encode()
-            self._answer_error(
-                failure.status, f"{self._chosen.name}: {failure.message}", UPSTREAM, result, reason=reason
-            )
-            return
-        # The model's own words say more than ours would.
-        fields, target = self._kept_answer
-        if target is not self._target:
-            self._move_to(target)
-        self._http_status = int(find(fields, b":status") or b"0")
-        self._open_reply(fields, end=True)
-        self._answered(fields)
-
-    def _move_to(self, target: Target) -> None:
-        self._target.series.in_flight -= 1
-        target.series.in_flight += 1
-        self._target = target
+    def _pass_on(self, answer: Fields) -> None:
+        self._http_status = int(find(answer, b":status") or b"0")
+        self._open_reply(answer, end=True)
+        self._answered(answer)
 
     def _drop_up(self) -> None:
         """Give up the attempt under way: the model learns of it by a reset of the stream."""
@@ -401,17 +341,12 @@ class Call(Timed):
             self._answer_credited = self._answer_size
             up.reset(CANCEL)
             if self._channel is not None:
-                self._channel.outstanding -= 1
+                self._channel.left()
         if self._connecting is not None:
             self._connecting.forget(self)
-            self._connecting.outstanding -= 1
-            self._connecting = None
-
-    def _charge(self) -> None:
-        """The revision chosen failed this request, whoever answers it; once."""
-        if self._cell is not None:
-            self._cell.failed()
-            self._cell = None
+            channel, self._connecting = self._connecting, None
+            channel.left()
+        self._stop_waiting()
 
     # The answer
 
@@ -423,8 +358,9 @@ class Call(Timed):
         out: list[Field] = [field for field in fields if field[0] not in _DROPPED]
         if front.announces:
             out.append((_REVISION, target.name.encode()))
-        if target is not self._chosen and self._detour is not None and self._detour.failure is not None:
-            self.table.telemetry.fallback(self._chosen.name, target.name, self._detour.failure.fallback)
+            if find(fields, _REQUEST_ID) is None:
+                out.append((_REQUEST_ID, self._request_id))
+        self._count_fallback()
         if front.observer is not None and self._grpc and not end and find(self._fields, b":path") == _INFER:
             self._copy = []
         self._down.send_headers(out, end=end)
@@ -434,6 +370,7 @@ class Call(Timed):
         """The end of the answer has come, and is queued for the client."""
         grpc_status = find(fields, b"grpc-status")
         self._status = 500 if self._grpc and grpc_status is None else counted(grpc_status, self._http_status)
+        self._no_room = self._status >= 500 and find(fields, b"coalmine-reason") == Failure.QUEUE_FULL.reason
         if self._down.local_closed:
             self._finish()
 
@@ -441,6 +378,8 @@ class Call(Timed):
         """The whole answer is with the client's connection."""
         now = monotonic()
         status = self._status
+        if not self._no_room:
+            self._judge(status, now)
         if self._cell is not None:
             if status < 500:
                 self._cell.answered(status, now - self._started)
@@ -449,7 +388,7 @@ class Call(Timed):
         if status == 200:
             self._offer()
         self._drop_up()
-        self._end(outcome(status), status, now)
+        self._end(REJECTED if self._no_room else outcome(status), status, now)
         self.client.answered()
 
     def _offer(self) -> None:
@@ -469,28 +408,56 @@ class Call(Timed):
         elif self._skipped:
             observer.skip(series, self._skipped)
 
-    def _answer_error(self, status: int, message: str, blame: bytes, result: int, *, reason: bytes = b"") -> None:
-        fields, body = error_fields(status, message, blame, grpc=self._grpc, reason=reason)
+    def _answer_error(
+        self,
+        status: int,
+        message: str,
+        who: bytes,
+        outcome: int,
+        *,
+        why: str,
+        reason: bytes = b"",
+        retry_after: int = 0,
+    ) -> None:
+        self._target.series.refused(who, status, why)
+        if self._grpc:
+            fields, body = error_fields(status, message, who), b""
+        else:
+            path = find(self._fields, b":path") or b""
+            fields, body = refusal_fields(self.table.protocol, path, status, message, who, why)
+            fields.insert(0, (b":status", b"%d" % status))
+        if reason:
+            fields.append((b"coalmine-reason", reason))
+        if self._request_id:
+            fields.append((_REQUEST_ID, self._request_id))
+        if retry_after and self._grpc:
+            # gRFC A6: what Retry-After is to HTTP.
+            fields.append((b"grpc-retry-pushback-ms", b"%d" % (retry_after * 1000)))
+        elif retry_after:
+            fields.append((b"retry-after", b"%d" % retry_after))
         self.answering = True
         self._down.send_headers(fields, end=not body)
         if body:
             self._down.send_data(body, end=True)
-        self._end(result, status)
+        self._end(outcome, status)
 
     def _refuse(self, status: int, message: str) -> None:
         """Say no, in the middle of the request."""
         self._drop_up()
         if self.answering:
-            self._break(status, message, SIDECAR, REJECTED)
+            self._break(status, message, SIDECAR, REJECTED, why=reason_of(status))
         else:
-            self._answer_error(status, message, SIDECAR, REJECTED)
+            self._answer_error(status, message, SIDECAR, REJECTED, why=reason_of(status))
 
-    def _break(self, status: int, message: str, blame: bytes, result: int) -> None:
+    def _break(self, status: int, message: str, who: bytes, result: int, *, why: str) -> None:
         """The answer can't be finished: gRPC has trailers to say so, others see the stream reset."""
         if self._grpc and not self._down.local_closed:
-            self._down.finish([*error_trailers(status, message), (b"coalmine-error", blame)])
+            self._target.series.refused(who, status, why)
+            self._down.finish([*error_trailers(status, message), (b"coalmine-error", who)])
         else:
             self._down.reset(INTERNAL_ERROR)
+        if result in (MODEL_ERROR, TIMEOUT):
+            self._judge(status, monotonic())
         self._end(result, status)
 
     def _end(self, result: int, code: int, now: float = 0.0) -> None:
@@ -507,5 +474,5 @@ class Call(Timed):
         self.client.sweeper.forget(self)
         upstream = now - self._sent_at if self._sent_at else 0.0
         series = self._target.series
-        series.done(result, code, now - self._started, upstream, self._size, self._answer_size)
+        series.done(result, code, now - self._started, upstream, self._size, self._answer_size, self._trace)
         series.in_flight -= 1

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from ...contract import OUTCOMES
+from ..errors import SIDECAR
 from . import frames
 from .call import Call
 from .fields import Fields, problem, trailer_problem
@@ -112,7 +113,7 @@ class ClientLink(Link):
             return
         wrong = problem(fields, request=True)
         if wrong:
-            self.front.table.own.series.done(_REJECTED, 400, 0.0, 0.0, 0, 0)
+            self._count_refusal()
             self.queue(frames.rst_stream(number, PROTOCOL_ERROR))
             return
         stream = Stream(self, number)
@@ -176,7 +177,7 @@ class ClientLink(Link):
             self._resets -= 1
 
     def failed(self, error: LinkError) -> None:
-        self.front.table.own.series.done(_REJECTED, 400, 0.0, 0.0, 0, 0)
+        self._count_refusal()
 
     def ended(self) -> None:
         self.front.connections.discard(self)
@@ -192,6 +193,11 @@ class ClientLink(Link):
                 stream.call.cancel()
 
     # Inside
+
+    def _count_refusal(self) -> None:
+        series = self.front.table.own.series
+        series.refused(SIDECAR, 400, "malformed")
+        series.done(_REJECTED, 400, 0.0, 0.0, 0, 0)
 
     def _leave(self) -> None:
         if self._leaving == 1:

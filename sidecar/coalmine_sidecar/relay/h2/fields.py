@@ -29,6 +29,8 @@ _STATIC: Final[dict[Field, bytes]] = {
 }
 #: Not to be kept in anybody's table, ours included.
 _SECRET: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"})
+#: Other ones in every request: not worth a place among those that are remembered.
+_UNIQUE: Final = frozenset({b"traceparent", b"tracestate", b"x-request-id"})
 #: Fields of one hop or of HTTP/1.1: a message with one is malformed (section 8.2.2).
 _CONNECTION: Final = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 _REQUEST: Final = frozenset({b":method", b":scheme", b":path", b":authority"})
@@ -91,7 +93,7 @@ def _encode(field: Field) -> bytes:
         return b"".join((b"\x10", _length(len(name)), name, _length(len(value)), value))
     else:
         encoded = b"".join((b"\x00", _length(len(name)), name, _length(len(value)), value))
-    if len(encoded) <= _ENCODED_BYTES:
+    if len(encoded) <= _ENCODED_BYTES and name not in _UNIQUE:
         if len(_cache) >= _ENCODED:
             _cache.clear()
         _cache[name, value] = encoded

@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import quote_from_bytes
 
-import msgspec
-
 from ...contract import OUTCOMES
 from .fields import Fields, find
 
@@ -91,17 +89,14 @@ class MessageBound:
         return False
 
 
-def error_fields(status: int, message: str, blame: bytes, *, grpc: bool, reason: bytes = b"") -> tuple[Fields, bytes]:
-    """An answer in the sidecar's own name: fields and body. A gRPC client gets a Trailers-Only answer."""
-    more: Fields = [(b"coalmine-error", blame)]
-    if reason:
-        more.append((b"coalmine-reason", reason))
-    if not grpc:
-        body = msgspec.json.encode({"error": message}) + b"\n"
-        head: Fields = [(b":status", b"%d" % status), (b"content-type", b"application/json")]
-        return [*head, (b"content-length", b"%d" % len(body)), *more], body
-    head = [(b":status", b"200"), (b"content-type", b"application/grpc"), *error_trailers(status, message)]
-    return [*head, *more], b""
+def error_fields(status: int, message: str, who: bytes) -> Fields:
+    """A refusal of a gRPC call: a Trailers-Only answer. `errors.refusal_fields` has those of HTTP."""
+    return [
+        (b":status", b"200"),
+        (b"content-type", b"application/grpc"),
+        *error_trailers(status, message),
+        (b"coalmine-error", who),
+    ]
 
 
 def error_trailers(status: int, message: str) -> Fields:

@@ -57,5 +57,12 @@ def channel_of(endpoint: Endpoint) -> Endpoint:
 def _seen(target: Target) -> Target:
     model = None if target.model is None else channel_of(target.model)
     return Target(
-        target.name, target.series, target.cell, model=model, endpoints=_Channels(target.endpoints), met=target.met
+        target.name,
+        target.series,
+        target.cell,
+        model=model,
+        endpoints=_Channels(target.endpoints),
+        met=target.met,
+        budget=target.budget,
+        breaker=target.breaker,
     )
