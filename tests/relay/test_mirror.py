@@ -324,19 +324,23 @@ async def test_a_chunked_request(model, other, start_pod):
 
 async def test_clients_cannot_mark_their_own(model, other, start_pod):
     pod = await start_pod(model.port, mirrored(other))
-    await pod.ask(post(headers="Coalmine-Shadow: true\r\n"))
-    await compared(pod)
-    assert model.requests[0].header("coalmine-shadow") is None
+    client = await Client.connect(pod.ingress)
+    for count in (1, 2, 3):
+        await client.ask(post(headers="Coalmine-Shadow: true\r\n"))
+        await compared(pod, count)
+    assert [request.header("coalmine-shadow") for request in model.requests] == [None] * 3
     assert [value for name, value in other.requests[0].headers if name == "coalmine-shadow"] == ["true"]
 
 
 async def test_by_way_of_the_sidecar_of_another_pod(model, other, start_pod):
     theirs = await start_pod(other.port, revision="b")
     pod = await start_pod(model.port, mirrored(theirs))
-    await pod.ask(post())
-    assert await compared(pod) == ""
-    assert other.requests[0].header("coalmine-shadow") == "true"
-    assert theirs.outcomes("b", "local") == {"ok": 1}
+    client = await Client.connect(pod.ingress)
+    for count in (1, 2, 3):  # of the same head, which a sidecar may know by then
+        await client.ask(post())
+        assert await compared(pod, count) == ""
+    assert [request.header("coalmine-shadow") for request in other.requests] == ["true"] * 3
+    assert theirs.outcomes("b", "local") == {"ok": 3}
     assert theirs.outcomes("b") == {}
 
 
