@@ -205,16 +205,14 @@ class Answering(Sending):
             judged = reply.follower.end(self._cell) or status
         elif observer is not None:
             copy = reply.copy
-            body = None
             if copy is not None:
                 json_length = answer.special.json_length if answer.special is not None else None
                 body = copy[0] if len(copy) == 1 else b"".join(copy)
                 observer.offer(series, self._cell, self.url, answer.content_type, json_length, body)
             elif reply.skipped:
                 observer.skip(series, reply.skipped)
-            mirror = self.table.mirror
-            if mirror is not None and self._cell is not None and status == 200:
-                mirror.offer(self, answer, self._target, body, reply.skipped)
+            if self.table.mirror is not None and self._cell is not None and status == 200:
+                self.table.mirror.offer(self, answer, self._target, reply)
         end = monotonic()
         duration = end - self._started
         if self._cell is not None:

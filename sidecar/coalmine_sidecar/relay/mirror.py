@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..telemetry.shadow import ShadowCounters
     from .endpoints import Below
     from .outbox import Outbox
+    from .reply import Reply
     from .sending import Sending
     from .sweeper import Sweeper
     from .table import Target
@@ -144,11 +145,8 @@ class Mirroring:
         if name == self.source.name and self.copying.draw() < self._percent:
             self.counters.dropped["grpc"] += 1
 
-    def offer(self, exchange: Sending, answer: Answer, target: Target, body: bytes | None, skipped: str) -> None:
-        """A request that chance gave to `target` was answered with 200, and the answer is written.
-
-        `body`: of the answer; None where it was not kept, and then `skipped` says why.
-        """
+    def offer(self, exchange: Sending, answer: Answer, target: Target, reply: Reply) -> None:
+        """A request that chance gave to `target` was answered with 200, and the answer is written."""
         copying = self.copying
         if target is not self.source or exchange.method != b"POST" or copying.draw() >= self._percent:
             return
@@ -157,11 +155,11 @@ class Mirroring:
         dropped = self.counters.dropped
         if not exchange.held:
             dropped["size"] += 1
-        elif body is None:
-            dropped[skipped] += 1
+        elif reply.copy is None:
+            dropped[reply.skipped] += 1
         elif len(copying.shadows) >= MAX_IN_FLIGHT:
             dropped["in_flight"] += 1
-        elif copying.bytes + exchange.size + len(body) > MAX_BYTES:
+        elif copying.bytes + exchange.size + reply.size > MAX_BYTES:
             dropped["bytes"] += 1
         else:
-            Shadow(self, exchange, answer, body)
+            Shadow(self, exchange, answer, b"".join(reply.copy))
