@@ -42,6 +42,10 @@ KEPT_EPOCHS = 4
 KEPT_VALUES = 1000
 
 #: What a request that belongs to no trace gets: a new one, marked as kept or as not kept by who began it, or none.
+#: `sampled` by default: a model whose own tracing follows its parent (OpenTelemetry's default) keeps what it kept when
+#: it had none; `unsampled` would end its traces without a word. One that keeps a ratio of its own would keep all, and
+#: is what the field is for. It costs 2.5 to 3.5 of 64 us of CPU a request, of them 1 to 2 for `x-request-id`, which is
+#: made in any case (client, sidecar and model in one process, 16 connections, interleaved rounds, 2026-11-22).
 NewTraces = Literal["sampled", "unsampled", "none"]
 
 Percent = Annotated[int, Meta(ge=0, le=100)]

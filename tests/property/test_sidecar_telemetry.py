@@ -10,6 +10,7 @@ from msgspec import json
 from prometheus_client.parser import text_string_to_metric_families
 
 from coalmine_sidecar.contract import (
+    DEFAULT_EDGES,
     KEPT_EPOCHS,
     MAX_CLASSES,
     MAX_OUTPUTS,
@@ -154,3 +155,18 @@ class Sidecar(RuleBasedStateMachine):
 
 TestSidecar = Sidecar.TestCase
 TestSidecar.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+
+
+@given(
+    st.lists(st.one_of(st.floats(), st.none(), st.integers(), st.sampled_from(DEFAULT_EDGES)), max_size=40),
+    st.booleans(),
+)
+def test_many_values_count_as_each_of_them_would(values: list[float | None], finite: bool) -> None:
+    """`finite`: of those alone, which are counted together."""
+    if finite:
+        values = [value for value in values if isinstance(value, float) and math.isfinite(value)]
+    one, all_at_once = OutputCounter("p", DEFAULT_EDGES), OutputCounter("p", DEFAULT_EDGES)
+    for value in values:
+        one.add(value)
+    all_at_once.add_all(values)
+    assert all_at_once.counts() == one.counts()

@@ -215,6 +215,17 @@ async def test_a_models_own_error_is_its_own(model, start_pod):
     assert refusals(pod) == {}
 
 
+async def test_only_sidecars_say_who_failed(model, start_pod):
+    """A model can't pass its error off as the sidecar's; another pod's sidecar can say so of itself."""
+    model.handle = says(answer(b"x", status="500 Oh", headers="Coalmine-Error: sidecar\r\n"))
+    there = await start_pod(model.port, A, revision="a")
+    reply = await there.ask(post(path=CHAT))
+    assert (reply.status, reply.header("coalmine-error")) == (500, None)
+    gone = await start_pod(free_port(), A, revision="a")
+    here = await start_pod(free_port(), routing(revision("a", 100, gone.local)), revision="b")
+    assert (await here.ask(post(path=CHAT))).header("coalmine-error") == "upstream"
+
+
 @pytest.mark.parametrize("path", ["/v2/models/m/infer", "/v1/models/m:predict", "/v1/models", "/", "/invocations"])
 async def test_the_shape_of_all_other_protocols(start_pod, path):
     pod = await start_pod(free_port(), A)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import tomllib
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 from prometheus_client.samples import Sample
 
+from coalmine_sidecar import VERSION
 from coalmine_sidecar.admin import make_app
 from coalmine_sidecar.contract import Observe, RevisionRoute, Routing, decode_snapshot
 from coalmine_sidecar.observe.record import record
@@ -216,3 +218,7 @@ async def test_promtool_has_nothing_to_say(admin: Admin) -> None:
     said, _ = await promtool.communicate(text.encode())
     assert said.strip() == b""
     assert promtool.returncode == 0
+
+
+def test_the_sidecar_knows_the_version_of_the_project():
+    assert tomllib.loads(Path("pyproject.toml").read_text())["project"]["version"] == VERSION

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from .endpoints import Endpoint
+    from .table import Table
     from .upstream import Answer, UpstreamConnection
 
 
@@ -15,6 +16,8 @@ class Asker(Protocol):
     #: The request's; whether it offers another protocol.
     method: bytes
     upgrade: bool
+    #: The routing that it met.
+    table: Table
 
     def connected(self, connection: UpstreamConnection, /) -> None:
         """A connection that nobody has used yet is open."""

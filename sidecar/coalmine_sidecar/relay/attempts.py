@@ -213,25 +213,16 @@ class Attempts(Generic[AnswerT]):
         """`hindrance`: why the sidecar asked nobody else although there was somebody; empty if there was not."""
         if detour.kept is None:
             self._move_to(self._chosen)
-            if failure is Failure.QUEUE_FULL:
-                message = f"{self._chosen.name}: {failure.message}"
-                self._answer_error(
-                    failure.status,
-                    message,
-                    SIDECAR,
-                    REJECTED,
-                    why=failure.fallback,
-                    reason=failure.reason,
-                    retry_after=RETRY_AFTER,
-                )
-                return
-            outcome = TIMEOUT if failure.status == 504 else MODEL_ERROR
             message, who = f"{self._chosen.name}: {failure.message}", UPSTREAM
-            if hindrance:
+            outcome, wait = TIMEOUT if failure.status == 504 else MODEL_ERROR, 0
+            if failure is Failure.QUEUE_FULL:
+                who, outcome, wait = SIDECAR, REJECTED, RETRY_AFTER
+            elif hindrance:
                 message, who = f"{message}; {hindrance}", BOTH
             elif failure is Failure.BREAKER:
                 who = BOTH
-            self._answer_error(failure.status, message, who, outcome, why=failure.fallback, reason=failure.reason)
+            why, reason = failure.fallback, failure.reason
+            self._answer_error(failure.status, message, who, outcome, why=why, reason=reason, retry_after=wait)
             return
         # The model's own words say more than ours would.
         answer, target = detour.kept

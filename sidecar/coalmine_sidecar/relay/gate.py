@@ -105,11 +105,13 @@ class Gate:
             return
         self._handing = True
         now = monotonic()
-        while self._waiting and self.running < self.limit:
-            waiter = next(iter(self._waiting))
-            self.forget(waiter, now)
-            waiter.admitted(now)
-        self._handing = False
+        try:
+            while self._waiting and self.running < self.limit:
+                waiter = next(iter(self._waiting))
+                self.forget(waiter, now)
+                waiter.admitted(now)
+        finally:
+            self._handing = False
 
     def set(self, settings: Concurrency) -> None:
         """Other settings; who waits beyond a smaller depth goes on waiting."""

@@ -43,6 +43,7 @@ SHADOW: Final = 13  # coalmine-shadow
 TRACEPARENT: Final = 14
 TRACESTATE: Final = 15
 REQUEST_ID: Final = 16
+BLAME: Final = 17  # coalmine-error
 
 _KINDS: Final = {
     b"content-length": LENGTH,
@@ -54,6 +55,7 @@ _KINDS: Final = {
     b"upgrade": UPGRADE,
     b"content-encoding": CODED,
     b"inference-header-content-length": JSON_LENGTH,
+    b"coalmine-error": BLAME,
     b"coalmine-reason": REASON,
     b"coalmine-revision": HOP,
     b"coalmine-shadow": SHADOW,
@@ -105,6 +107,7 @@ class Special:
     """Headers of one message that mean something to the relay beyond its length; made only where there are such."""
 
     __slots__ = (
+        "blames",
         "chunked",
         "coded",
         "expect",
@@ -128,6 +131,8 @@ class Special:
         self.reason = b""
         self.shadow = False
         self.takes_trailers = False
+        #: It has a `coalmine-error`.
+        self.blames = False
         #: An answer has a request id of its own.
         self.identified = False
         #: Header lines that came after a chunked body, of those that may be passed on.
@@ -160,6 +165,7 @@ class Special:
             self.shadow = True
         elif kind >= TRACEPARENT:
             self.identified = self.identified or kind == REQUEST_ID
+            self.blames = self.blames or kind == BLAME
             return True
         elif kind == TE:
             self.takes_trailers = b"trailers" in value.lower()

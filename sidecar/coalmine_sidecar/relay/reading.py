@@ -18,6 +18,7 @@ from .heads import (
     LENGTH,
     REQUEST_ID,
     TRACEPARENT,
+    TRACESTATE,
     TYPE,
     Special,
     check_host,
@@ -244,7 +245,7 @@ class RequestReader(Timed):
             self._traceparent = value.strip(b" \t") if self._traceparent is None else b""
         elif kind == REQUEST_ID:
             self._request_id = self._request_id or value.strip(b" \t")
-        else:
+        elif kind == TRACESTATE:
             self._tracestate = True
 
     def _go_on_after(self, upgrade: HttpParserUpgrade, data: bytes) -> None:

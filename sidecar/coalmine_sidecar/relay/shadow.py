@@ -30,13 +30,14 @@ class Shadow(Timed):
 
     __slots__ = (
         "_answered", "_body", "_connecting", "_head", "_mirroring", "_path", "_primary", "_received", "_request",
-        "_sent_at", "_size", "_upstream", "method", "upgrade",
+        "_sent_at", "_size", "_upstream", "method", "table", "upgrade",
     )  # fmt: skip
 
     def __init__(self, mirroring: Mirroring, exchange: Sending, answer: Answer, body: bytes) -> None:
         super().__init__()
         self.method = exchange.method
         self.upgrade = False
+        self.table = exchange.table
         self._mirroring = mirroring
         self._path = exchange.url
         self._head = exchange.lines

@@ -217,8 +217,13 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         self._lines = []
         answer.status = status
         special = answer.special
-        if special is not None and (named := special.named()):
-            answer.lines = without(answer.lines, named)
+        if special is not None:
+            named = special.named()
+            if special.blames and self.exchange is not None and self.endpoint is self.exchange.table.own.model:
+                # A sidecar says who failed; what a model says under that name would make it a question again.
+                named.add(b"coalmine-error")
+            if named:
+                answer.lines = without(answer.lines, named)
         if self.exchange is not None and self.exchange.method == b"HEAD":
             answer.complete = True
             self._keep = self._parser.should_keep_alive()

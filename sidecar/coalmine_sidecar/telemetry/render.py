@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.metadata import version
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from .. import VERSION
 from ..contract import OUTCOMES, REASONS
 from .counters import NO_CODE, Histogram, Series
 from .generations import generation_metrics
@@ -21,8 +21,6 @@ from .histograms import add_histogram
 from .outputs import OTHER, OutputCounter, bin_names
 from .store import RevisionCounters, Telemetry
 
-#: Read once: it is a file.
-_VERSION: Final = version("coalmine")
 _REVISION: Final = ("model", "version", "track")
 _SERIES: Final = (*_REVISION, "role")
 
@@ -209,7 +207,7 @@ def _queue(telemetry: Telemetry, model: str) -> Iterator[Metric]:
 def _process(telemetry: Telemetry, model: str) -> Iterator[Metric]:
     yield _one("coalmine_draining", "1 while the sidecar is on its way out.", int(telemetry.draining))
     build = _gauge("coalmine_build_info", "The sidecar's version.", ("version", "python_version"))
-    build.add_metric((_VERSION, platform.python_version()), 1)
+    build.add_metric((VERSION, platform.python_version()), 1)
     yield build
     resources = telemetry.resources
     if resources is None:

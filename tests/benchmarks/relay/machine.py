@@ -97,7 +97,7 @@ def running(
         for child in children:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def wait_for(port: int, output: Path) -> None:
