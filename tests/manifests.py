@@ -77,6 +77,18 @@ def good() -> dict[str, Any]:
     return copy.deepcopy(documents[0].raw)
 
 
+def mirrored(*, threshold: float = 0.05, tolerance: float = 0.05, **changes: Any) -> dict[str, Any]:
+    """A spec whose canary is tried on copies of requests; `changes` replace its fields."""
+    metric = {"name": "shadow", "preset": "shadowDisagreement", "threshold": threshold, "tolerance": tolerance}
+    steps = [{"setMirror": 20}, {"pause": {"requests": 100}}, {"setWeight": 50}, {"pause": {"requests": 100}}]
+    spec = {
+        "template": {"spec": {"containers": [{"name": "model", "image": "registry/fraud:17"}]}},
+        "strategy": {"canary": {"steps": steps}},
+        "analysis": {"metrics": [metric]},
+    }
+    return spec | changes
+
+
 def get(raw: Any, path: str) -> Any:
     """The value at a path such as `spec.strategy.canary.steps[1]`."""
     for key in _keys(path):

@@ -13,7 +13,7 @@ import math
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 SCHEMA: Final = 1
 
@@ -164,11 +164,26 @@ class Observe(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
     outputs: dict[str, Annotated[tuple[float, ...], Meta(min_length=1, max_length=MAX_EDGES)]] = {}
 
 
+class Mirror(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Of the requests that chance gave to `source` and that it answered, `percent` are copied to `target`.
+
+    Two numbers agree that lie within `tolerance` times the largest of 1 and both; `output`: the one that is compared,
+    empty: all of them.
+    """
+
+    source: str
+    target: str
+    percent: Annotated[int, Meta(ge=1, le=100)]
+    tolerance: Annotated[float, Meta(ge=0, le=1)] = 0.05
+    output: str = ""
+
+
 class Routing(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """The routing file.
 
     `generation` grows with every change. `epoch` names the stretch of a rollout in which shares and conditions do not
-    change: counts for the analysis are kept by epoch and never pooled over them.
+    change: counts for the analysis are kept by epoch and never pooled over them. `mirror` is absent where nothing is
+    mirrored: a sidecar from before there was such a field can go on reading the file.
     """
 
     schema: Literal[1] = SCHEMA
@@ -189,6 +204,7 @@ class Routing(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     observe: Observe = Observe()
+    mirror: Mirror | UnsetType = UNSET
 
 
 class RoutingError(ValueError):
@@ -210,9 +226,13 @@ def decode_routing(data: bytes) -> Routing:
     total = sum(r.weight for r in routing.revisions)
     if total != 100:
         raise RoutingError(f"routing file: revisions: weights sum to {total}, not to 100")
-    for name in (*routing.fallback.chain, *(m.revision for m in routing.match)):
+    mirror = routing.mirror
+    mirrored = () if mirror is UNSET else (mirror.source, mirror.target)
+    for name in (*routing.fallback.chain, *(m.revision for m in routing.match), *mirrored):
         if name not in names:
             raise RoutingError(f"routing file: {name} is no revision of this file")
+    if mirror is not UNSET and mirror.source == mirror.target:
+        raise RoutingError(f"routing file: mirror: {mirror.source} cannot be mirrored to itself")
     if routing.affinity and (routing.affinity.header is None) == (routing.affinity.cookie is None):
         raise RoutingError("routing file: affinity: give a header or a cookie, one of them")
     for output, edges in routing.observe.outputs.items():
@@ -295,7 +315,9 @@ class EpochCounts(Struct, kw_only=True, rename="camel", omit_defaults=True):
     `requests`: completed (cancelled and rejected ones are not, but for those that a full queue or an open breaker kept
     from the revision); `errors`: these, model errors, timeouts, refused and broken connections; `client_errors`: 4xx of
     the model; `answered`: requests with a whole answer; `over`: those among `answered` that took longer than each of
-    `Observe.thresholds` (end of stream).
+    `Observe.thresholds` (end of stream). `compared`: answers to copies of another revision's requests that were
+    compared with the answers to the requests themselves (`Mirror`); `disagreed`: those among them that predicted
+    something else, or nothing.
     """
 
     requests: int = 0
@@ -305,6 +327,8 @@ class EpochCounts(Struct, kw_only=True, rename="camel", omit_defaults=True):
     thresholds: tuple[float, ...] = ()
     over: list[int] = []
     outputs: dict[str, OutputCounts] = {}
+    compared: int = 0
+    disagreed: int = 0
 
 
 class RevisionTotals(Struct, kw_only=True, rename="camel", omit_defaults=True):
@@ -332,8 +356,9 @@ class Snapshot(Struct, kw_only=True, rename="camel"):
     """What a sidecar knows, for the operator: `GET /snapshot` on the admin port.
 
     `boot` differs after each start of the sidecar. `generation` and `weights` are the routing in force; `epochs` maps
-    epoch -> revision -> counts; `fallbacks` counts requests answered by another revision, by `from>to`. `not_ready`:
-    what keeps the sidecar from being ready that only it can know (a warm-up, a certificate), in one line.
+    epoch -> revision -> counts; `fallbacks` counts requests answered by another revision, by `from>to`; `mirrors` are
+    the per cents of requests that are copied to a revision. `not_ready`: what keeps the sidecar from being ready that
+    only it can know (a warm-up, a certificate), in one line.
     """
 
     schema: Literal[1] = SCHEMA
@@ -343,6 +368,7 @@ class Snapshot(Struct, kw_only=True, rename="camel"):
     at: float
     generation: int
     weights: dict[str, int] = {}
+    mirrors: dict[str, int] = {}
     routing_errors: int = 0
     draining: bool = False
     not_ready: str = ""

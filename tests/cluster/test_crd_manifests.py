@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.manifests import GONE, changed, get, good
+from tests.manifests import GONE, changed, get, good, mirrored
 from tests.unit.test_decode import MINIMAL
 from tests.unit.test_decode_broken import BROKEN
 
@@ -81,11 +81,26 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     # steps
     (f"{STEPS}[5].setWeight", 140, "", "should be less than or equal to 100"),
     (f"{STEPS}[5].setWeight", 10, STEPS, "a setWeight is under the one before it; steps may only grow"),
-    (f"{STEPS}[1]", {}, "", "is empty: give setWeight or pause (`pause: {}` waits for `coalmine resume`)"),
+    (f"{STEPS}[1]", {}, "", "is empty: give setWeight, setMirror or pause (`pause: {}` waits for `coalmine resume`)"),
     (f"{STEPS}[1].setWeight", 9, f"{STEPS}[1]", "has setWeight and pause: make two steps of them"),
     (f"{STEPS}[1].pause", 500, "", "must be of type object"),
     (f"{STEPS}[1].pause.requests", 0, "", "should be greater than or equal to 1"),
-    (f"{STEPS}[0].setWeight", 0, STEPS, "waits for ever: the canary's weight is still 0; put a setWeight before it"),
+    (f"{STEPS}[0].setWeight", 0, STEPS, "waits for ever: the canary's weight is still 0; put a setWeight or setMirror"),
+    (STEPS, [{"setMirror": 0}, {"pause": {"requests": 5}}], STEPS, "waits for ever: the canary's weight is still 0"),
+    (STEPS, [{"setMirror": 5, "pause": {}}], f"{STEPS}[0]", "has setMirror and pause: make two steps of them"),
+    (
+        STEPS,
+        [{"setWeight": 5}, {"setMirror": 5}],
+        STEPS,
+        "a setMirror comes after a setWeight: mirror before the canary",
+    ),
+    (
+        "spec",
+        mirrored(model={"idempotent": False}),
+        STEPS,
+        "a setMirror sends requests twice, and spec.model.idempotent",
+    ),
+    ("spec", mirrored(strategy={}), METRICS, "shadowDisagreement compares nothing: put a setMirror into"),
     (STEPS, [{"pause": {"requests": 5}}], STEPS, "waits for ever: the canary's weight is still 0"),
     (STEPS, [{"setWeight": 1}] * 101, "", "Too many: 101: must have at most 100 items"),
     # affinity and matches
@@ -116,12 +131,14 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     # metrics
     (f"{METRICS}[0].name", "Errors", "", METRIC_NAME),
     (f"{METRICS}[1].name", "errors", f"{METRICS}[1]", 'Duplicate value: {"name":"errors"}'),
-    (f"{METRICS}[0].preset", GONE, "", "Required value: write errorRate, latency or outputDrift"),
+    (f"{METRICS}[0].preset", GONE, "", "Required value: write errorRate, latency, outputDrift or"),
     (f"{METRICS}[0].preset", "errors", "", 'supported values: "errorRate", "latency", "outputDrift"'),
     (f"{METRICS}[0].threshold", 2, "", f"Unsupported value: 2: {SHARE}"),
     (f"{METRICS}[0].threshold", "1%", "", SHARE),
     (f"{METRICS}[0].threshold", [], "", SHARE),
-    (f"{METRICS}[0].output", "score", "", "has no meaning here: only preset outputDrift takes it"),
+    (f"{METRICS}[0].output", "score", "", "has no meaning here: only presets outputDrift and shadowDisagreement"),
+    (f"{METRICS}[0].tolerance", 0.1, "", "has no meaning here: only preset shadowDisagreement takes it"),
+    ("spec", mirrored(threshold=1), f"{METRICS}[0].threshold", 'supported values: "a share over 0 and under 1'),
     (f"{METRICS}[0].against", "baseline", "", "only preset outputDrift can be compared with a baseline"),
     (f"{METRICS}[1].threshold", GONE, f"{METRICS}[1]", "threshold is missing: write the time over which a request"),
     (f"{METRICS}[1].threshold", 250, "", f"Unsupported value: 250: {TIME}"),
@@ -170,6 +187,8 @@ TAKEN: list[tuple[str, Any]] = [
     ("spec.model.maxRequestBytes", 1 << 40),
     ("spec.template.spec.nodeSelector", {"a.b/c": "x"}),
     (f"{CONTAINERS}[0].resources", {"limits": {"nvidia.com/gpu": 1}}),
+    ("spec", mirrored()),
+    (STEPS, [{"setMirror": 10}, {"pause": {"requests": 10}}, {"setMirror": 100}, {"setWeight": 5}]),
     (STEPS, []),
     (STEPS, [{"pause": {}}]),
     (STEPS, [{"setWeight": 10}, {"setWeight": 10}]),

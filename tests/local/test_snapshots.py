@@ -73,6 +73,7 @@ async def test_a_snapshot_is_read(session: aiohttp.ClientSession, admin: Admin) 
     admin.body = msgspec.json.encode(snapshot(weights={"r1": 95, "r2": 5, "r3": 0}, epochs=counted(7)))
     await found.gather({"a": admin.address})
     assert found.weights() == {"r1": 95, "r2": 5}
+    assert found.mirrors() == {}
     assert found.epochs()["1.0"]["r1"].requests == 7
     assert found.generation() == 3
     assert admin.asked == [""]
@@ -135,7 +136,8 @@ async def test_a_silent_sidecar_loses_its_weights_but_not_its_counts(session: ai
     found = Snapshots(session, clock=clock)
     found.take("a", snapshot("a", weights={"r1": 100}, epochs=counted(5)))
     clock.now += 1.5
-    found.take("b", snapshot("b", weights={"r1": 90, "r2": 10}, epochs=counted(3)))
+    found.take("b", snapshot("b", weights={"r1": 90, "r2": 10}, mirrors={"r2": 20}, epochs=counted(3)))
+    assert found.mirrors() == {"r2": 20}
     assert found.weights() == {"r1": 100, "r2": 10}
     clock.now += 1.0
     assert found.weights() == {"r1": 90, "r2": 10}

@@ -1,6 +1,7 @@
 """A model server of the standard library alone: Open Inference Protocol v2, with faults on demand. Starts in 0.1 s.
 
-    python v2_model.py --version v1 [--exit-after S] [--exit-code N] [--never-ready] [--slow S] [--say TEXT] [--deaf]
+    python v2_model.py --version v1 [--exit-after S] [--exit-code N] [--never-ready] [--slow S] [--score X] [--say TEXT]
+                       [--deaf]
 
 `POST /crash` ends it with exit code 3, `POST /hang` stops it from answering, `POST /unready` makes it not ready.
 """
@@ -64,7 +65,7 @@ class Server:
             return (200 if self.ready else 503), {"ready": self.ready}
         if path.endswith("/infer"):
             await asyncio.sleep(self.options.slow)
-            score = {"name": "score", "datatype": "FP64", "shape": [1], "data": [0.25]}
+            score = {"name": "score", "datatype": "FP64", "shape": [1], "data": [self.options.score]}
             return 200, {
                 "model_name": "m",
                 "model_version": self.options.version,
@@ -81,6 +82,7 @@ async def main() -> None:
     parser.add_argument("--exit-code", type=int, default=1)
     parser.add_argument("--never-ready", action="store_true")
     parser.add_argument("--slow", type=float, default=0.0)
+    parser.add_argument("--score", type=float, default=0.25)
     parser.add_argument("--say", default="")
     parser.add_argument("--deaf", action="store_true", help="ignore SIGTERM")
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "0")))

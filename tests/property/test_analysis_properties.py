@@ -30,6 +30,7 @@ ANALYSIS = Analysis(
             baseline=(Baseline(output="score", edges=EDGES, counts=(300, 300, 300)),),
         ),
         Metric(name="query"),
+        Metric(name="shadow", preset="shadowDisagreement"),
     )
 )
 
@@ -62,6 +63,8 @@ def epochs(draw: st.DrawFn, most: int = 10**6) -> EpochCounts:
         thresholds=(0.1, 0.25),
         over=sorted(draw(st.lists(st.integers(0, answered), min_size=2, max_size=2)), reverse=True),
         outputs=outputs,
+        compared=draw(number),
+        disagreed=draw(number),
     )
 
 

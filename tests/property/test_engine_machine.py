@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
-from tests.property.world import METADATA, CrashError, World, alert, make_spec
+from tests.property.world import METADATA, CrashError, World, alert, make_spec, mirroring
 
 from coalmine_operator.engine import Order, step
 from coalmine_operator.engine.traffic import share_out
@@ -27,9 +27,11 @@ class RolloutMachine(RuleBasedStateMachine):
         self.orders = 0
         self.traffic = False
 
-    @initialize(traffic=st.booleans(), fallback=st.booleans())
-    def begin(self, traffic: bool, fallback: bool) -> None:
+    @initialize(traffic=st.booleans(), fallback=st.booleans(), mirror=st.booleans())
+    def begin(self, traffic: bool, fallback: bool, mirror: bool) -> None:
         self.traffic = traffic
+        if mirror:
+            self.world.spec = mirroring(self.world.spec)
         if not fallback:
             self.world.spec = replace(self.world.spec, fallback=None)
         self.world.settle(3, traffic=0)
@@ -134,6 +136,12 @@ class RolloutMachine(RuleBasedStateMachine):
             assert status.stable.revision in plan.routing.chain
         if status.fallback is not None and status.stable is not None:
             assert status.fallback.revision in plan.routing.chain
+        # copies go where they harm nobody: of a stable that serves, to a ready canary without users
+        if plan.routing.mirror:
+            assert status.canary is not None
+            assert status.stable is not None
+            assert not weights.get(status.canary.revision)
+            assert {status.canary.revision, status.stable.revision} <= ready
         # 4: deciding again from what was just decided decides nothing new
         again = replace(observed, orders=(), alert_events=())
         status_again, plan_again = step(world.spec, status, again, world.now, metadata=METADATA)
@@ -197,14 +205,17 @@ TestRollouts = RolloutMachine.TestCase
 @given(
     kills=st.lists(st.tuples(st.integers(0, 70), st.sampled_from(WRITES[:3])), max_size=8),
     bad=st.booleans(),
+    mirror=st.booleans(),
 )
-def test_killing_the_operator_anywhere_leads_to_the_same_end(kills: list[tuple[int, str]], bad: bool) -> None:
+def test_killing_the_operator_anywhere_leads_to_the_same_end(
+    kills: list[tuple[int, str]], bad: bool, mirror: bool
+) -> None:
     """Invariant 4 as whole stories: v1 is stable, v2 comes, good or bad; the operator dies here and there."""
     ends = []
     for crashes in ({}, dict(kills)):
         world = World()
         world.settle(4)
-        world.spec = replace(make_spec("v2"))
+        world.spec = mirroring(make_spec("v2")) if mirror else make_spec("v2")
         for turn in range(100):
             with contextlib.suppress(CrashError):
                 world.reconcile(crash_after=crashes.get(turn, ""))
@@ -212,6 +223,8 @@ def test_killing_the_operator_anywhere_leads_to_the_same_end(kills: list[tuple[i
             world.sync_sidecars()
             world.serve(300, {"v2": 0.4} if bad else {})
             world.now += 1
+        if bad and mirror:
+            assert world.served["v2"] == 0
         status = world.status
         ends.append(
             (

@@ -5,6 +5,7 @@ Not a mock of our own parts: the engine is the real one, everything around it is
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,10 @@ STEPS = (
 )
 
 
+MIRROR_STEPS = (Step(set_mirror=20), Step(pause=Pause(requests=40)), *STEPS)
+SHADOW = Metric(name="shadow", preset="shadowDisagreement")
+
+
 def template(version: str) -> dict[str, Any]:
     return {"spec": {"containers": [{"name": "model", "command": ["serve", version]}]}}
 
@@ -57,6 +62,16 @@ def make_spec(version: str = "v1", **changes: Any) -> ModelDeploymentSpec:
     return replace(spec, **changes)
 
 
+def mirroring(spec: ModelDeploymentSpec) -> ModelDeploymentSpec:
+    """The same, but tried on copies of requests before it gets users."""
+    canary, analysis = spec.strategy.canary, spec.analysis
+    return replace(
+        spec,
+        strategy=Strategy(canary=replace(canary, steps=MIRROR_STEPS)),
+        analysis=replace(analysis, metrics=(*analysis.metrics, SHADOW)),
+    )
+
+
 def alert(name: str = "ModelLatencyHigh", *, at: float, resolved_at: float = 0.0, **labels: str) -> AlertStatus:
     return AlertStatus(
         fingerprint=f"{name}:{sorted(labels.items())}",
@@ -73,6 +88,7 @@ class Pod:
     uid: int
     ready: bool = False
     weights: dict[str, int] = field(default_factory=dict)  # in force in its sidecar
+    mirrors: dict[str, int] = field(default_factory=dict)
     epoch: str = ""
 
 
@@ -90,8 +106,10 @@ class World:
         self.records: dict[str, RevisionRecord] = {}
         self.pods: dict[str, list[Pod]] = {}
         self.file_weights: dict[str, int] = {}
+        self.file_mirrors: dict[str, int] = {}
         self.file_epoch = ""
         self.epochs: dict[str, dict[str, EpochCounts]] = {}
+        self.served: Counter[str] = Counter()  # requests of users, by version
         self.values: dict[str, tuple[float, ...]] = {}
         self.broken: set[str] = set()
         self.problems: tuple[str, ...] = ()
@@ -122,6 +140,9 @@ class World:
                     weights[name] = max(weight, weights.get(name, 0))
         return {name: weight for name, weight in weights.items() if weight}
 
+    def mirrors(self) -> dict[str, int]:
+        return {name: share for pods in self.pods.values() for pod in pods for name, share in pod.mirrors.items()}
+
     def observe(self) -> Observed:
         return Observed(
             revisions={
@@ -134,6 +155,7 @@ class World:
                 for name, record in self.records.items()
             },
             weights=self.in_force(),
+            mirrors=self.mirrors(),
             epochs=self.epochs,
             values=self.values,
             alert_events=tuple(self.alert_events),
@@ -168,9 +190,11 @@ class World:
         self.records |= {record.name: record for record in plan.records}
         if plan.routing is not None:
             weights = {route.revision: route.weight for route in plan.routing.routes if route.weight}
-            if (weights, plan.routing.epoch) != (self.file_weights, self.file_epoch):
+            canary = next((route.revision for route in plan.routing.routes if route.track == "canary"), "")
+            mirrors = {canary: plan.routing.mirror} if plan.routing.mirror else {}
+            if (weights, mirrors, plan.routing.epoch) != (self.file_weights, self.file_mirrors, self.file_epoch):
                 self.writes += 1
-            self.file_weights, self.file_epoch = weights, plan.routing.epoch
+            self.file_weights, self.file_mirrors, self.file_epoch = weights, mirrors, plan.routing.epoch
 
     def apply_pods(self, plan: Plan) -> None:
         for name in [*self.pods, *plan.replicas]:
@@ -200,9 +224,10 @@ class World:
         for pods in self.pods.values():
             for pod in pods:
                 pod.weights, pod.epoch = dict(self.file_weights), self.file_epoch
+                pod.mirrors = dict(self.file_mirrors)
 
     def serve(self, requests: int, error_rate: dict[str, float] | None = None) -> None:
-        """Requests split as the sidecars do it, with a share of errors by version."""
+        """Requests split as the sidecars do it, with a share of errors by version; in copies they are disagreements."""
         counts = self.epochs.setdefault(self.file_epoch, {})
         for name, weight in self.file_weights.items():
             cell = counts.setdefault(name, EpochCounts())
@@ -211,6 +236,12 @@ class World:
             cell.requests += share
             cell.errors += errors
             cell.answered += share - errors
+            self.served[self.version_of(name)] += share
+        for name, percent in self.file_mirrors.items():
+            cell = counts.setdefault(name, EpochCounts())
+            copies = requests * percent // 100
+            cell.compared += copies
+            cell.disagreed += round(copies * (error_rate or {}).get(self.version_of(name), 0.0))
 
     def kill_pods(self, revision: str) -> None:
         for pod in self.pods.get(revision, []):

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from tests.manifests import GONE, changed, problem_lines
+from tests.manifests import GONE, changed, mirrored, problem_lines
 
 NAME_RULE = "write lower-case letters, digits and -, with a letter or digit at both ends"
 VERSION_RULE = "write letters, digits, -, _ and ., with a letter or digit at both ends"
@@ -16,7 +16,9 @@ STEPS = "spec.strategy.canary.steps"
 METRICS = "spec.analysis.metrics"
 CONTAINERS = "spec.template.spec.containers"
 CANARY = "spec.strategy.canary"
-EMPTY_STEP = "is empty: give setWeight or pause (`pause: {}` waits for `coalmine resume`)"
+PRESETS = "errorRate, latency, outputDrift or shadowDisagreement"
+FOR_EVER = "waits for ever: the canary's weight is still 0; put a setWeight or setMirror before it"
+EMPTY_STEP = "is empty: give setWeight, setMirror or pause (`pause: {}` waits for `coalmine resume`)"
 NO_HEADER = "is no name of a header or cookie: write letters, digits and -"
 
 # (path, value, the line or lines)
@@ -108,7 +110,27 @@ BROKEN: list[tuple[str, Any, str | list[str]]] = [
     (
         f"{STEPS}[0].setWeight",
         0,
-        f"{STEPS}[1].pause.requests: waits for ever: the canary's weight is still 0; put a setWeight before it",
+        f"{STEPS}[1].pause.requests: {FOR_EVER}",
+    ),
+    (STEPS, [{"setMirror": 0}, {"pause": {"requests": 5}}], f"{STEPS}[1].pause.requests: {FOR_EVER}"),
+    (STEPS, [{"setMirror": 101}], f"{STEPS}[0].setMirror: 101 is over 100"),
+    (STEPS, [{"setMirror": {"percentage": 5}}], f"{STEPS}[0].setMirror: a mapping is no whole number"),
+    (STEPS, [{"setMirror": 5, "pause": {}}], f"{STEPS}[0]: has setMirror and pause: make two steps of them"),
+    (STEPS, [{"setMirror": 5, "setWeight": 5}], f"{STEPS}[0]: has setWeight and setMirror: make two steps of them"),
+    (
+        STEPS,
+        [{"setMirror": 5}, {"setWeight": 5}, {"setMirror": 0}],
+        f"{STEPS}[2].setMirror: comes after setWeight 5: mirror before the canary gets users",
+    ),
+    (
+        "spec",
+        mirrored(model={"idempotent": False}),
+        f"{STEPS}[0].setMirror: sends requests twice, and spec.model.idempotent is false",
+    ),
+    (
+        "spec",
+        mirrored(strategy={}),
+        f"{METRICS}[0].preset: compares nothing: put a setMirror into spec.strategy.canary.steps",
     ),
     (f"{STEPS}[4]", [], f"{STEPS}[4]: a list is no mapping: give fields as `name: value`"),
     (STEPS, [{"setWeight": 1}] * 101, f"{STEPS}: has 101 entries, at most 100 are allowed"),
@@ -177,16 +199,39 @@ BROKEN: list[tuple[str, Any, str | list[str]]] = [
     # metrics
     (f"{METRICS}[0].name", "Errors", f'{METRICS}[0].name: "Errors" is not allowed: {NAME_RULE}'),
     (f"{METRICS}[1].name", "errors", f'{METRICS}[1].name: "errors" stands twice: entry 0 has it too'),
-    (f"{METRICS}[0].preset", GONE, f"{METRICS}[0].preset: missing: write errorRate, latency or outputDrift"),
+    (f"{METRICS}[0].preset", GONE, f"{METRICS}[0].preset: missing: write {PRESETS}"),
     (
         f"{METRICS}[0].preset",
         "errors",
-        f'{METRICS}[0].preset: "errors" is not allowed: write errorRate, latency or outputDrift',
+        f'{METRICS}[0].preset: "errors" is not allowed: write {PRESETS}',
     ),
     (f"{METRICS}[0].threshold", 2, f"{METRICS}[0].threshold: 2 is not a share from 0 to 1, such as 0.01"),
     (f"{METRICS}[0].threshold", "1%", f'{METRICS}[0].threshold: "1%" is not a share from 0 to 1, such as 0.01'),
     (f"{METRICS}[0].threshold", [], f"{METRICS}[0].threshold: a list is neither text nor a number"),
-    (f"{METRICS}[0].output", "score", f"{METRICS}[0].output: has no meaning here: only preset outputDrift takes it"),
+    (
+        f"{METRICS}[0].output",
+        "score",
+        f"{METRICS}[0].output: has no meaning here: only presets outputDrift and shadowDisagreement take it",
+    ),
+    (
+        f"{METRICS}[0].tolerance",
+        0.1,
+        f"{METRICS}[0].tolerance: has no meaning here: only preset shadowDisagreement takes it",
+    ),
+    *(
+        (
+            "spec",
+            mirrored(threshold=threshold),
+            f"{METRICS}[0].threshold: {threshold} is not a share over 0 and under 1, such as 0.05",
+        )
+        for threshold in (0, 1, 2)
+    ),
+    ("spec", mirrored(tolerance=-0.1), f"{METRICS}[0].tolerance: -0.1 is under 0"),
+    (
+        "spec",
+        mirrored(analysis={"metrics": [{"name": n, "preset": "shadowDisagreement"} for n in ("a", "b")]}),
+        f"{METRICS}[1]: is a second shadowDisagreement: answers are compared in one way only",
+    ),
     (
         f"{METRICS}[0].against",
         "baseline",
@@ -244,7 +289,7 @@ BROKEN: list[tuple[str, Any, str | list[str]]] = [
         [
             f'spec.analysis.interval: "x" {NO_DURATION}',
             "spec.analysis.alpha: 2 is not under 1",
-            f"{METRICS}[0].preset: missing: write errorRate, latency or outputDrift",
+            f"{METRICS}[0].preset: missing: write {PRESETS}",
             f"{METRICS}[1].threshold: missing: {SLOW}",
         ],
     ),

@@ -9,8 +9,9 @@ from typing import Any, get_args
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import UNSET
 from msgspec.structs import replace
-from tests.manifests import GONE, changed, good
+from tests.manifests import GONE, changed, good, mirrored
 
 from coalmine_operator.api.decode import decode
 from coalmine_operator.api.spec import Metadata, Model, ModelDeployment
@@ -74,6 +75,23 @@ def test_a_plain_spec_gets_the_contracts_defaults() -> None:
     assert (routing.circuit_breaker, routing.concurrency) == (None, None)
     assert routing.retry_budget == contract.RetryBudget()
     assert routing.observe == contract.Observe(outputs={"score": (0.0, 0.5, 1.0)})
+
+
+def test_a_mirror_is_in_the_file_while_the_plan_asks_for_it() -> None:
+    plan = replace(PLAN, mirror=20)
+    assert rendered(plan=PLAN).mirror is UNSET
+    assert rendered(plan=plan).mirror == contract.Mirror(source="fraud-a", target="fraud-b", percent=20)
+    asked = decode(changed("spec", mirrored(tolerance=0.2)))
+    assert rendered(asked, plan).mirror == contract.Mirror(
+        source="fraud-a", target="fraud-b", percent=20, tolerance=0.2
+    )
+    once = replace(FRAUD, spec=replace(FRAUD.spec, model=replace(FRAUD.spec.model, idempotent=False)))
+    assert rendered(once, plan).mirror is UNSET
+    many = tuple(Route(revision=f"old-{i}", track="retired") for i in range(20))
+    crowded = replace(plan, routes=(PLAN.routes[0], *many, Route(revision="fraud-b", track="canary")), match="")
+    assert rendered(
+        plan=replace(crowded, routes=tuple(replace(r, weight=100 * (r.track == "stable")) for r in crowded.routes))
+    ).mirror
 
 
 def test_breaker_budget_and_concurrency() -> None:

@@ -2,6 +2,8 @@
 
 import pytest
 from msgspec import json
+from msgspec.structs import replace
+from prometheus_client.parser import text_string_to_metric_families
 
 from coalmine_sidecar.contract import (
     DEFAULT_EDGES,
@@ -9,6 +11,7 @@ from coalmine_sidecar.contract import (
     KEPT_VALUES,
     MAX_CLASSES,
     MAX_OUTPUTS,
+    Mirror,
     Observe,
     RevisionRoute,
     Routing,
@@ -16,6 +19,7 @@ from coalmine_sidecar.contract import (
 )
 from coalmine_sidecar.telemetry import Telemetry
 from coalmine_sidecar.telemetry.counters import Histogram
+from coalmine_sidecar.telemetry.exposition import expose
 from coalmine_sidecar.telemetry.outputs import OTHER, OutputCounter, OutputSet
 from coalmine_sidecar.telemetry.snapshot import take_snapshot
 from coalmine_sidecar.telemetry.store import KEPT_RETIRED
@@ -297,3 +301,40 @@ class TestSnapshot:
         snapshot = take_snapshot(Telemetry(pod="p", revision="a"), at=0.0)
         assert snapshot.generation == 0
         assert snapshot.boot
+
+
+def test_shadows_are_there_from_zero_once_something_is_mirrored_and_stay(telemetry: Telemetry) -> None:
+    def samples() -> dict[tuple[str, str, str], float]:
+        text = b"".join(expose(telemetry, "")[1]).decode()
+        return {
+            (sample.name, sample.labels["version"], sample.labels.get("reason", "")): sample.value
+            for family in text_string_to_metric_families(text)
+            if family.name.startswith("coalmine_shadow")
+            for sample in family.samples
+        }
+
+    assert samples() == {}
+    mirrored = replace(routing("a", "b"), mirror=Mirror(source="a", target="b", percent=20))
+    telemetry.configure(mirrored)
+    assert set(samples().values()) == {0.0}
+    assert ("coalmine_shadow_requests_total", "B", "") in samples()
+    assert ("coalmine_shadow_disagreements_total", "B", "class") in samples()
+    assert ("coalmine_shadow_dropped_total", "B", "in_flight") in samples()
+    assert take_snapshot(telemetry, at=1.0).mirrors == {"b": 20}
+    shadow = telemetry.shadow("b")
+    shadow.compared += 1
+    telemetry.configure(routing("a", "b", epoch="2"))
+    assert telemetry.shadow("b") is shadow
+    assert samples()["coalmine_shadow_compared_total", "B", ""] == 1
+    assert take_snapshot(telemetry, at=1.0).mirrors == {}
+
+
+def test_answers_compared_in_another_way_are_counted_anew(telemetry: Telemetry) -> None:
+    mirror = Mirror(source="a", target="b", percent=20)
+    for percent, tolerance, counted in ((20, 0.05, 3), (50, 0.05, 6), (50, 0.1, 3)):
+        telemetry.configure(replace(routing("a", "b"), mirror=replace(mirror, percent=percent, tolerance=tolerance)))
+        cell = telemetry.epoch("b")
+        cell.compared += 3
+        cell.disagreed += 1
+        counts = decode_snapshot(json.encode(take_snapshot(telemetry, at=1.0))).epochs["1"]["b"]
+        assert (counts.compared, counts.disagreed) == (counted, counted // 3)

@@ -1,17 +1,18 @@
 """Counts in, verdicts with evidence out: pure, and valid however often one looks.
 
 `evalue` and `baseline` hold the statistics, `effect` how large a difference is, `counts` the sums over pods and the
-bins, `rates` and `drift` what the presets make of an epoch, `verdicts` what the engine calls.
+bins, `rates`, `drift` and `shadow` what the presets make of an epoch, `verdicts` what the engine calls.
 """
 
 from .counts import freeze_bins, merge
 from .question import Looked
-from .verdicts import bank, baseline_bins, epoch_boundaries, judge, thresholds, worst
+from .verdicts import bank, baseline_bins, by_shadow, epoch_boundaries, judge, thresholds, worst
 
 __all__ = [
     "Looked",
     "bank",
     "baseline_bins",
+    "by_shadow",
     "epoch_boundaries",
     "freeze_bins",
     "judge",

@@ -37,6 +37,8 @@ def merge(parts: Iterable[EpochCounts]) -> EpochCounts:
         thresholds=limits,
         over=[sum(column) for column in zip(*(p.over for p in timed), strict=True)],
         outputs={name: counts for name, counts in outputs.items() if output_total(counts)},
+        compared=sum(p.compared for p in listed),
+        disagreed=sum(p.disagreed for p in listed),
     )
 
 

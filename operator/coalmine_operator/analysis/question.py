@@ -81,7 +81,13 @@ def initial_delay(metric: Metric) -> float:
 
 def about(metric: Metric) -> str:
     """Names the question. Evidence on another one, from before the spec was edited, does not count for this."""
-    parts = (metric.preset, seconds(metric), metric.output, metric.against if metric.preset == "outputDrift" else None)
+    parts = (
+        metric.preset,
+        seconds(metric),
+        metric.output,
+        metric.against if metric.preset == "outputDrift" else None,
+        metric.tolerance,
+    )
     return " ".join(str(part) for part in parts if part is not None)
 
 

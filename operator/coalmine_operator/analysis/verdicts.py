@@ -17,6 +17,7 @@ from ..api.status import Banked, Verdict, VerdictName
 from .drift import BaselineDrift, Drift
 from .question import Looked, Need, Tally, about, initial_delay, seconds
 from .rates import Rates
+from .shadow import Disagreements
 
 _ABOUT = "about"
 
@@ -46,6 +47,12 @@ def worst(verdicts: Iterable[Verdict]) -> VerdictName:
     """Fail over Unknown over Pass. Of nothing: Pass."""
     names = {verdict.verdict for verdict in verdicts}
     return "Fail" if "Fail" in names else "Unknown" if "Unknown" in names else "Pass"
+
+
+def by_shadow(analysis: Analysis, verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """The verdicts that a canary without users can get: those on answers to copies of requests."""
+    names = {metric.name for metric in analysis.metrics if metric.preset == "shadowDisagreement"}
+    return tuple(verdict for verdict in verdicts if verdict.metric in names)
 
 
 def thresholds(analysis: Analysis) -> tuple[float, ...]:
@@ -98,6 +105,11 @@ def _tally(metric: Metric, looked: Looked | None, banked: Sequence[Banked]) -> t
 
 def _restore(metric: Metric, banked: Sequence[Banked]) -> Tally:
     kept = next((b.evidence for b in banked if b.metric == metric.name and b.evidence.get(_ABOUT) == about(metric)), {})
-    if metric.preset != "outputDrift":
-        return msgspec.convert(kept, Rates)
-    return msgspec.convert(kept, BaselineDrift) if metric.against == "baseline" else msgspec.convert(kept, Drift)
+    match metric.preset:
+        case "shadowDisagreement":
+            return msgspec.convert(kept, Disagreements)
+        case "outputDrift" if metric.against == "baseline":
+            return msgspec.convert(kept, BaselineDrift)
+        case "outputDrift":
+            return msgspec.convert(kept, Drift)
+    return msgspec.convert(kept, Rates)

@@ -93,10 +93,12 @@ def _secret(name: str) -> Found:
 
 
 def step(part: Step) -> Found:
-    if part.set_weight is None and part.pause is None:
-        yield "", "is empty: give setWeight or pause (`pause: {}` waits for `coalmine resume`)"
-    elif part.set_weight is not None and part.pause is not None:
-        yield "", "has setWeight and pause: make two steps of them"
+    fields = {"setWeight": part.set_weight, "setMirror": part.set_mirror, "pause": part.pause}
+    given = [name for name, value in fields.items() if value is not None]
+    if not given:
+        yield "", "is empty: give setWeight, setMirror or pause (`pause: {}` waits for `coalmine resume`)"
+    elif len(given) > 1:
+        yield "", f"has {' and '.join(given)}: make {'two' if len(given) == 2 else 'three'} steps of them"
 
 
 def canary(part: Canary) -> Found:
@@ -105,15 +107,22 @@ def canary(part: Canary) -> Found:
     Steps that only pause are allowed: at weight 0 a canary still gets header matches, for people who look at it
     before they let it go to 100 %.
     """
-    weight = 0
+    weight = mirror = 0
     for index, one in enumerate(part.steps):
         path = index_path("steps", index)
         if one.set_weight is not None:
             if one.set_weight < weight:
                 yield f"{path}.setWeight", f"{one.set_weight} is under the {weight} before it; steps may only grow"
             weight = max(weight, one.set_weight)
-        elif one.pause and one.pause.requests is not None and weight == 0:
-            yield f"{path}.pause.requests", "waits for ever: the canary's weight is still 0; put a setWeight before it"
+        elif one.set_mirror is not None:
+            mirror = one.set_mirror
+            if weight:
+                yield f"{path}.setMirror", f"comes after setWeight {weight}: mirror before the canary gets users"
+        elif one.pause and one.pause.requests is not None and not weight and not mirror:
+            yield (
+                f"{path}.pause.requests",
+                "waits for ever: the canary's weight is still 0; put a setWeight or setMirror before it",
+            )
 
 
 def header_match(part: HeaderMatch) -> Found:
@@ -170,19 +179,24 @@ def baseline(part: Baseline) -> Found:
 def metric(part: Metric) -> Found:
     match part.preset:
         case None:
-            yield "preset", "missing: write errorRate, latency or outputDrift"
+            yield "preset", "missing: write errorRate, latency, outputDrift or shadowDisagreement"
         case "latency":
             yield from _latency(part.threshold)
         case "errorRate":
             yield from _number(part.threshold, 0, 1, "a share from 0 to 1, such as 0.01")
         case "outputDrift":
             yield from _number(part.threshold, 0, 100, "a population stability index over 0, such as 0.2", over=True)
+        case "shadowDisagreement":
+            yield from _number(part.threshold, 0, 1, "a share over 0 and under 1, such as 0.05", over=True, under=True)
+    if part.tolerance is not None and part.preset != "shadowDisagreement":
+        yield "tolerance", "has no meaning here: only preset shadowDisagreement takes it"
+    if part.output is not None and part.preset not in ("outputDrift", "shadowDisagreement"):
+        yield "output", "has no meaning here: only presets outputDrift and shadowDisagreement take it"
     if part.preset == "outputDrift":
         yield from _baselines(part)
     else:
-        for name, given in (("output", part.output), ("baseline", part.baseline or None)):
-            if given is not None:
-                yield name, "has no meaning here: only preset outputDrift takes it"
+        if part.baseline:
+            yield "baseline", "has no meaning here: only preset outputDrift takes it"
         if part.against != "stable":
             yield "against", "only preset outputDrift can be compared with a baseline"
 
@@ -192,6 +206,9 @@ def analysis(part: Analysis) -> Found:
         yield "interval", f"{part.interval} is not over 0s"
     yield from _unique("metrics", "name", [one.name for one in part.metrics])
     thresholds = {str(one.threshold) for one in part.metrics if one.preset == "latency"}
+    shadows = [index for index, one in enumerate(part.metrics) if one.preset == "shadowDisagreement"]
+    if len(shadows) > 1:
+        yield index_path("metrics", shadows[1]), "is a second shadowDisagreement: answers are compared in one way only"
     if len(thresholds) > MAX_THRESHOLDS:
         yield "metrics", f"{len(thresholds)} different latency thresholds, at most {MAX_THRESHOLDS} are allowed"
 
@@ -209,6 +226,19 @@ def spec(part: ModelDeploymentSpec) -> Found:
             "fallback.version",
             f"{show(own.version)} is also spec.model.version: another template needs another version",
         )
+    yield from _mirrored(part)
+
+
+def _mirrored(part: ModelDeploymentSpec) -> Found:
+    """A mirror and the metric that judges it; the metric alone would be Unknown for ever."""
+    mirrors = [index for index, one in enumerate(part.strategy.canary.steps) if one.set_mirror]
+    asked = [i for i, one in enumerate(part.analysis.metrics) if one.preset == "shadowDisagreement"]
+    if mirrors and not part.model.idempotent:
+        path = f"{index_path('strategy.canary.steps', mirrors[0])}.setMirror"
+        yield path, "sends requests twice, and spec.model.idempotent is false"
+    if asked and not mirrors:
+        path = f"{index_path('analysis.metrics', asked[0])}.preset"
+        yield path, "compares nothing: put a setMirror into spec.strategy.canary.steps"
 
 
 RULES: Final[Mapping[type, Rule]] = {
@@ -245,10 +275,13 @@ def _latency(threshold: str | float | None) -> Found:
             yield "threshold", f"{show(threshold)} {error}"
 
 
-def _number(threshold: str | float | None, low: float, high: float, kind: str, *, over: bool = False) -> Found:
+def _number(
+    threshold: str | float | None, low: float, high: float, kind: str, *, over: bool = False, under: bool = False
+) -> Found:
     if threshold is None:
         return
-    if isinstance(threshold, str) or not low <= threshold <= high or (over and threshold == low):
+    excluded = ((low,) if over else ()) + ((high,) if under else ())
+    if isinstance(threshold, str) or not low <= threshold <= high or threshold in excluded:
         yield "threshold", f"{show(threshold)} is not {kind}"
 
 

@@ -142,9 +142,13 @@ class Pause(_Spec, frozen=True):
 
 
 class Step(_Spec, frozen=True):
-    """One step of a canary: exactly one of its fields is given."""
+    """One step of a canary: exactly one of its fields is given.
+
+    `set_mirror`: copies of this share of stable's requests go to the canary, until a weight takes their place.
+    """
 
     set_weight: Percent | None = None
+    set_mirror: Percent | None = None
     pause: Pause | None = None
 
 
@@ -185,13 +189,15 @@ class Metric(_Spec, frozen=True):
 
     `threshold` means, by preset: `latency`: a duration, requests slower than it are compared; `outputDrift`: the PSI
     that a drift must exceed (default 0.2); `errorRate`: by how much (a share) the canary's rate must exceed stable's
-    (default 0). `query` is PromQL, judged by `thresholdRange`.
+    (default 0); `shadowDisagreement`: the share of mirrored requests that may be answered otherwise (default 0.05).
+    `query` is PromQL, judged by `thresholdRange`.
     """
 
     name: Name
-    preset: Literal["errorRate", "latency", "outputDrift"] | None = None
+    preset: Literal["errorRate", "latency", "outputDrift", "shadowDisagreement"] | None = None
     threshold: str | float | None = None
-    output: Text | None = None  # outputDrift: this one output; default: all of them
+    output: Text | None = None  # outputDrift, shadowDisagreement: this one output; default: all of them
+    tolerance: Annotated[float, Meta(ge=0, le=1)] | None = None  # shadowDisagreement: see contract.Mirror; default 0.05
     against: Literal["stable", "baseline"] = "stable"
     baseline: Annotated[tuple[Baseline, ...], Meta(max_length=8)] = ()
     initial_delay: Duration | None = None  # after the canary is ready; default: 120 s for latency, else 0

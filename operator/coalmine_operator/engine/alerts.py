@@ -38,10 +38,13 @@ def is_about_another(alert: AlertStatus, record: RevisionRecord) -> bool:
 
 
 def innocent(alert: AlertStatus, rollout: Rollout, record: RevisionRecord | None) -> bool:
-    """The rollout cannot have caused the alert: it began before the canary's first request, or names another."""
+    """The rollout cannot have caused the alert: it began before the canary's first request, or names another.
+
+    Copies are requests too: they take what the models share, such as a database.
+    """
     if record is not None and not rollout.promoted_at and is_about_another(alert, record):
         return True
-    never_served = not rollout.weight and not rollout.promoted_at
+    never_served = not rollout.weight and not rollout.mirror and not rollout.promoted_at
     return never_served or alert.starts_at < rollout.started_at
 
 

@@ -7,7 +7,7 @@ from ..api import conditions as reasons
 from ..api.duration import show_seconds
 from ..api.status import Rollout
 from .alerts import innocent
-from .steps import epoch_name, pods_needed
+from .steps import epoch_name, pods_needed, step_requests
 from .turn import Turn
 
 
@@ -80,7 +80,7 @@ def _deadline(turn: Turn, rollout: Rollout) -> None:
         turn.waiting_for = message
 
 
-def turn_epoch(turn: Turn, canary_weight: int) -> None:
+def turn_epoch(turn: Turn, canary_weight: int, mirror: int) -> None:
     """Begin a new epoch where shares or conditions change, and bank the evidence of the one that ends."""
     rollout = turn.rollout
     if rollout is None or not turn.canary:
@@ -92,14 +92,14 @@ def turn_epoch(turn: Turn, canary_weight: int) -> None:
         for end in ends:
             if end > turn.now:
                 turn.wake(end)
-    if rollout.epoch_weight == canary_weight and rollout.epoch_at >= due:
+    if (rollout.epoch_weight, rollout.epoch_mirror) == (canary_weight, mirror) and rollout.epoch_at >= due:
         return
-    counts = turn.observed.epochs.get(epoch_name(rollout), {}).get(rollout.revision)
     turn.move(
         rollout,
         banked=bank(turn.spec.analysis, looked(turn, rollout), rollout.banked),
-        step_requests=rollout.step_requests + (counts.requests if counts else 0),
+        step_requests=step_requests(turn, rollout),
         epoch=rollout.epoch + 1,
         epoch_at=turn.now,
         epoch_weight=canary_weight,
+        epoch_mirror=mirror,
     )

@@ -56,7 +56,8 @@ class Observed(Struct, frozen=True, kw_only=True):
     """The world, as last seen.
 
     `weights`: the largest weight that any sidecar in sight has in force, by revision (revisions with none are
-    absent): what `plan.routing` asks for is true only when it shows here. `epochs`: counts summed over pods, by epoch
+    absent): what `plan.routing` asks for is true only when it shows here. `mirrors`: likewise, per cents of stable's
+    requests whose copies go to a revision. `epochs`: counts summed over pods, by epoch
     name, then revision. `values`: raw outputs of the stable revision, by output. `alert_events`: what the webhook
     heard since the last step, `resolved_at` 0 for firing ones. `problems`: why the newest spec is not the one given
     here (the last good one), or empty. `refused`: what the platform cannot do for the deployment as a whole, such as
@@ -65,6 +66,7 @@ class Observed(Struct, frozen=True, kw_only=True):
 
     revisions: Mapping[str, RevisionState] = {}
     weights: Mapping[str, int] = {}
+    mirrors: Mapping[str, int] = {}
     epochs: Mapping[str, Mapping[str, EpochCounts]] = {}
     values: Mapping[str, tuple[float, ...]] = {}
     alert_events: tuple[AlertStatus, ...] = ()
@@ -83,11 +85,13 @@ class RoutePlan(Struct, frozen=True, kw_only=True):
     """What the routing file shall say; endpoints are the platform's to fill in.
 
     `match`: the canary that header matches go to, or empty. `chain`: who answers when the chosen revision does not.
+    `mirror`: per cents of the stable revision's requests whose copies go to the canary.
     """
 
     routes: tuple[Route, ...]
     epoch: str
     match: str = ""
+    mirror: int = 0
     chain: tuple[str, ...] = ()
     bins: Mapping[str, tuple[float, ...]] = {}
 

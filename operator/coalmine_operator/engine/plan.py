@@ -41,8 +41,16 @@ def weights(turn: Turn) -> dict[str, int]:
         reserve += [name for name in (rollout.previous, rollout.revision) if name]
     shares = share_out(wanted, reserve, lambda name: turn.ready(name) > 0)
     if rollout is not None:
-        turn_epoch(turn, shares.get(rollout.revision, 0))
+        turn_epoch(turn, shares.get(rollout.revision, 0), mirror(turn, shares))
     return shares
+
+
+def mirror(turn: Turn, shares: dict[str, int]) -> int:
+    """Per cents of stable's requests to be copied to the canary: while stable serves, and the canary no user."""
+    rollout = turn.rollout
+    if rollout is None or not turn.canary or shares.get(turn.canary):
+        return 0
+    return rollout.mirror if turn.ready(turn.canary) and turn.ready(rollout.previous) else 0
 
 
 def replicas(turn: Turn) -> dict[str, int]:
@@ -132,6 +140,7 @@ def route_plan(turn: Turn, shares: dict[str, int], roles: dict[str, int], kept: 
         routes=tuple(routes),
         epoch=epoch_name(rollout) if rollout else f"{turn.status.rollouts}.idle",
         match=canary if canary and turn.ready(canary) else "",
+        mirror=mirror(turn, shares),
         chain=chain,
         bins=turn.status.bins,
     )

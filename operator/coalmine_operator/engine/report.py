@@ -7,12 +7,12 @@ from typing import Literal
 from ..api import conditions as reasons
 from ..api.status import Condition, Phase, TrackStatus
 from .model import Plan
-from .steps import pods_needed, waits_to_be_told
+from .steps import deciding, pods_needed, waits_to_be_told
 from .turn import Turn
 
 
 def _phase(turn: Turn) -> tuple[Phase, str]:
-    status, rollout = turn.status, turn.rollout
+    rollout = turn.rollout
     if turn.problems:
         return "InvalidSpec", "; ".join(turn.problems)[:2000]
     if rollout is None:
@@ -26,7 +26,7 @@ def _phase(turn: Turn) -> tuple[Phase, str]:
     if rollout.promoting:
         return "Promoting", turn.waiting_for
     if rollout.held == "inconclusive":
-        unknown = ", ".join(v.metric for v in status.verdicts if v.verdict == "Unknown")
+        unknown = ", ".join(v.metric for v in deciding(turn, rollout) if v.verdict == "Unknown")
         return "Paused", f"inconclusive ({unknown}): `resume` waives it, `rollback` ends it"
     if rollout.held or turn.spec.paused or waits_to_be_told(turn):
         return "Paused", "spec.paused is true" if turn.spec.paused else "until `resume` or `promote`"

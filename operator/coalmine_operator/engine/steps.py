@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..analysis import worst
+from ..analysis import by_shadow, worst
 from ..api import conditions as reasons
 from ..api.duration import show_seconds
-from ..api.spec import Pause
+from ..api.spec import Pause, Step
 from ..api.status import Rollout, Verdict
 from .alerts import blocking
 from .traffic import pods_for
@@ -37,8 +37,17 @@ def pods_needed(turn: Turn, rollout: Rollout) -> int:
     if not rollout.previous or rollout.promoting:
         return replicas
     steps = turn.spec.strategy.canary.steps
-    asked = steps[rollout.step].set_weight if rollout.step < len(steps) else None
-    return pods_for(max(rollout.weight, asked or 0), replicas)
+    step = steps[rollout.step] if rollout.step < len(steps) else Step()
+    # A copy is as much work as a request.
+    return pods_for(max(rollout.weight, rollout.mirror, step.set_weight or 0, step.set_mirror or 0), replicas)
+
+
+def step_requests(turn: Turn, rollout: Rollout) -> int:
+    """What the canary did since its step began: requests answered, or copies of them that were compared."""
+    counts = turn.observed.epochs.get(epoch_name(rollout), {}).get(rollout.revision)
+    if counts is None:
+        return rollout.step_requests
+    return rollout.step_requests + (counts.compared if rollout.epoch_mirror else counts.requests)
 
 
 def advance(turn: Turn) -> None:
@@ -67,7 +76,12 @@ def _take_one(turn: Turn, rollout: Rollout) -> bool:
     if rollout.step >= len(steps):
         return _begin_promotion(turn, rollout)
     step = steps[rollout.step]
-    done = _pause(turn, rollout, step.pause) if step.pause else _set_weight(turn, rollout, step.set_weight or 0)
+    if step.pause is not None:
+        done = _pause(turn, rollout, step.pause)
+    elif step.set_mirror is not None:
+        done = _set_mirror(turn, rollout, step.set_mirror)
+    else:
+        done = _set_weight(turn, rollout, step.set_weight or 0)
     if done and turn.rollout is not None:
         turn.move(turn.rollout, step=rollout.step + 1, step_at=turn.now, step_requests=0)
     return done
@@ -85,10 +99,31 @@ def _has_pods(turn: Turn, rollout: Rollout) -> bool:
 def _set_weight(turn: Turn, rollout: Rollout, weight: int) -> bool:
     if not _has_pods(turn, rollout):
         return False
+    if weight and rollout.mirror:
+        if not _conclusive(turn, rollout):
+            return False
+        # A canary with users needs no copies: its weight is its load, and comparing goes on with their requests.
+        rollout = turn.move(rollout, mirror=0)
     if rollout.weight != weight:
         turn.move(rollout, weight=weight)
         turn.tell("WeightSet", f"rollout {rollout.id}: {turn.version(rollout.revision)} gets {weight} %")
     return _in_force(turn, rollout.revision, weight)
+
+
+def _set_mirror(turn: Turn, rollout: Rollout, percent: int) -> bool:
+    if not _has_pods(turn, rollout):
+        return False
+    if rollout.mirror != percent:
+        turn.move(rollout, mirror=percent)
+        turn.tell(
+            "MirrorSet",
+            f"rollout {rollout.id}: {turn.version(rollout.revision)} gets copies of {percent} % of requests",
+        )
+    if turn.observed.mirrors.get(rollout.revision, 0) == percent:
+        return True
+    turn.waiting_for = f"sidecars take up mirroring {percent} %"
+    turn.wake(turn.now + SOON)
+    return False
 
 
 def _in_force(turn: Turn, revision: str, weight: int) -> bool:
@@ -111,19 +146,27 @@ def _pause(turn: Turn, rollout: Rollout, pause: Pause) -> bool:
         turn.wake(turn.now + left)
         return False
     if pause.requests is not None:
-        counts = turn.observed.epochs.get(epoch_name(rollout), {}).get(rollout.revision)
-        seen = rollout.step_requests + (counts.requests if counts else 0)
+        seen = step_requests(turn, rollout)
         if seen < pause.requests:
-            turn.waiting_for = f"{seen} of {pause.requests} canary requests"
+            what = "mirrored requests compared" if rollout.mirror else "canary requests"
+            turn.waiting_for = f"{seen} of {pause.requests} {what}"
             return False
     return _conclusive(turn, rollout)
 
 
+def deciding(turn: Turn, rollout: Rollout) -> tuple[Verdict, ...]:
+    """The verdicts that the rollout waits for: while the canary has no users, only those on copies of requests."""
+    if rollout.weight:
+        return turn.status.verdicts
+    return by_shadow(turn.spec.analysis, turn.status.verdicts) if rollout.mirror else ()
+
+
 def _conclusive(turn: Turn, rollout: Rollout) -> bool:
     """Whether the verdicts let the rollout go on; what `onInconclusive` says is done otherwise."""
-    if not rollout.weight or worst(turn.status.verdicts) == "Pass" or rollout.waived == rollout.step:
+    verdicts = deciding(turn, rollout)
+    if worst(verdicts) == "Pass" or rollout.waived == rollout.step:
         return True
-    why = _unknowns(turn.status.verdicts)
+    why = _unknowns(verdicts)
     match turn.spec.analysis.on_inconclusive:
         case "Wait":
             turn.waiting_for = why
@@ -158,7 +201,7 @@ def _promote(turn: Turn, rollout: Rollout) -> bool:
     if not _has_pods(turn, rollout):
         return False
     if rollout.weight != 100:
-        turn.move(rollout, weight=100)
+        turn.move(rollout, weight=100, mirror=0)
         turn.tell("Promoting", f"rollout {rollout.id}: {turn.version(rollout.revision)} gets all traffic")
     if _in_force(turn, rollout.revision, 100):
         turn.promote(rollout)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Final
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from coalmine_sidecar import contract
@@ -39,7 +40,9 @@ def render_routing(
     """
     names = {route.revision for route in plan.routes}
     chain = tuple(dict.fromkeys(name for name in plan.chain if name in names))[:_MAX_CHAIN]
-    routes = _bounded(plan.routes, {*chain, plan.match})
+    # A mirror's canary has no weight, and yet its requests.
+    mirrored = {route.revision for route in plan.routes if plan.mirror and route.track == "canary"}
+    routes = _bounded(plan.routes, {*chain, plan.match, *mirrored})
     model = spec.model
     fallback = spec.fallback
     return contract.Routing(
@@ -84,6 +87,7 @@ def render_routing(
             thresholds=tuple(map(float, thresholds(spec.analysis))),
             outputs={output: edges for output, edges in plan.bins.items() if _usable(edges)},
         ),
+        mirror=_mirror(spec, plan, {route.revision for route in routes}),
     )
 
 
@@ -110,6 +114,21 @@ def _match(spec: ModelDeploymentSpec, revision: str) -> tuple[contract.Match, ..
         )
         for one in spec.strategy.canary.match
     )
+
+
+def _mirror(spec: ModelDeploymentSpec, plan: RoutePlan, names: Container[str]) -> contract.Mirror | UnsetType:
+    source, target = (
+        next((r.revision for r in plan.routes if r.track == track and r.revision in names), "")
+        for track in ("stable", "canary")
+    )
+    if not plan.mirror or not source or not target or not spec.model.idempotent:
+        return UNSET
+    metric = next((one for one in spec.analysis.metrics if one.preset == "shadowDisagreement"), None)
+    mirror = contract.Mirror(source=source, target=target, percent=plan.mirror)
+    if metric is None:
+        return mirror
+    tolerance = mirror.tolerance if metric.tolerance is None else metric.tolerance
+    return replace(mirror, tolerance=tolerance, output=metric.output or "")
 
 
 def _affinity(spec: ModelDeploymentSpec, routes: Iterable[Route]) -> contract.Affinity | None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import aiohttp
@@ -123,12 +123,11 @@ class Snapshots:
 
     def weights(self) -> dict[str, int]:
         """The largest weight in force at any sidecar in sight, by revision."""
-        largest: dict[str, int] = {}
-        for snapshot in self.in_sight():
-            for name, weight in snapshot.weights.items():
-                if weight:
-                    largest[name] = max(weight, largest.get(name, 0))
-        return largest
+        return _largest(snapshot.weights for snapshot in self.in_sight())
+
+    def mirrors(self) -> dict[str, int]:
+        """The largest share of requests that any sidecar in sight copies, by the revision that gets the copies."""
+        return _largest(snapshot.mirrors for snapshot in self.in_sight())
 
     def generation(self) -> int | None:
         """The oldest routing in force at any sidecar in sight; None where there is none."""
@@ -173,6 +172,16 @@ class Snapshots:
     def resources(self) -> dict[str, Resources]:
         """Memory and CPU of the models in sight, by pod."""
         return {snapshot.pod: snapshot.model for snapshot in self.in_sight() if snapshot.model}
+
+
+def _largest(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Of each name; names with nothing are left out."""
+    largest: dict[str, int] = {}
+    for part in parts:
+        for name, value in part.items():
+            if value:
+                largest[name] = max(value, largest.get(name, 0))
+    return largest
 
 
 def _answers(snapshot: Snapshot, revision: str) -> int:

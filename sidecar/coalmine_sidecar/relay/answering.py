@@ -211,6 +211,8 @@ class Answering(Sending):
                 observer.offer(series, self._cell, self.url, answer.content_type, json_length, body)
             elif reply.skipped:
                 observer.skip(series, reply.skipped)
+            if self.table.mirror is not None and self._cell is not None and status == 200:
+                self.table.mirror.offer(self, answer, self._target, reply)
         end = monotonic()
         duration = end - self._started
         if self._cell is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import Refusal
-from .heads import COLON, CRLF, TRAILERS_TAKEN, Special, authority, find, without, without_h2c
+from .heads import COLON, CRLF, MARK, TRAILERS_TAKEN, Special, authority, find, without, without_h2c
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -34,6 +34,9 @@ def heed_specials(exchange: Exchange, special: Special, length: int) -> None:
         exchange.lines = without(exchange.lines, named)
     if special.takes_trailers and b"te" in special.tokens:
         exchange.lines += TRAILERS_TAKEN
+    if special.shadow and not exchange.client.front.announces:
+        # From the ingress of another sidecar, which lets no client say so.
+        exchange.lines += MARK
     if special.upgrade and b"upgrade" in special.tokens:
         # An offer may be passed over (RFC 9110 7.8). So is h2c, which Java's client offers with its every first
         # request; and what comes with a body or from a client that leaves, where the change would be half made.

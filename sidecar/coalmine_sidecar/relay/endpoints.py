@@ -12,8 +12,8 @@ from .sweeper import NEVER, Sweeper
 from .upstream import UpstreamConnection
 
 if TYPE_CHECKING:
+    from .asker import Asker
     from .gate import Gate
-    from .sending import Sending
     from .tls import Tls
 
 #: Idle connections kept to one endpoint.
@@ -57,7 +57,7 @@ class Endpoint:
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    def connect(self, exchange: Sending, timeout: float) -> None:
+    def connect(self, exchange: Asker, timeout: float) -> None:
         """Open a connection for an exchange, which is told of it by `connected` or `refused`."""
         if self.failures:
             # This request finds out whether the endpoint is back; the others need not wait for it as well.
@@ -66,7 +66,7 @@ class Endpoint:
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, exchange: Sending, timeout: float) -> None:
+    async def _connect(self, exchange: Asker, timeout: float) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):

@@ -21,6 +21,8 @@ KEEP_ALIVE: Final = b"connection: keep-alive\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 #: Header lines that say that fields after a chunked body are understood.
 TRAILERS_TAKEN: Final = (b"te", COLON, b"trailers", CRLF, b"connection", COLON, b"te", CRLF)
+#: Tells a model that the request is a copy, and that nobody waits for its answer.
+MARK: Final = (b"coalmine-shadow", COLON, b"true", CRLF)
 
 # What a header is to the relay. PLAIN ones pass as they came.
 PLAIN: Final = 0
@@ -36,11 +38,12 @@ JSON_LENGTH: Final = 9  # Inference-Header-Content-Length
 REASON: Final = 10  # coalmine-reason
 TE: Final = 11
 HOP: Final = 12  # Meant for the next hop only, or a name only the relay writes.
+SHADOW: Final = 13  # coalmine-shadow
 # What a request is known by.
-TRACEPARENT: Final = 13
-TRACESTATE: Final = 14
-REQUEST_ID: Final = 15
-BLAME: Final = 16  # coalmine-error
+TRACEPARENT: Final = 14
+TRACESTATE: Final = 15
+REQUEST_ID: Final = 16
+BLAME: Final = 17  # coalmine-error
 
 _KINDS: Final = {
     b"content-length": LENGTH,
@@ -55,6 +58,7 @@ _KINDS: Final = {
     b"coalmine-error": BLAME,
     b"coalmine-reason": REASON,
     b"coalmine-revision": HOP,
+    b"coalmine-shadow": SHADOW,
     b"http2-settings": HOP,
     b"keep-alive": HOP,
     b"proxy-authenticate": HOP,
@@ -110,6 +114,7 @@ class Special:
         "identified",
         "json_length",
         "reason",
+        "shadow",
         "takes_trailers",
         "tokens",
         "trailers",
@@ -124,6 +129,7 @@ class Special:
         self.coded = False
         self.json_length: int | None = None
         self.reason = b""
+        self.shadow = False
         self.takes_trailers = False
         #: It has a `coalmine-error`.
         self.blames = False
@@ -155,6 +161,8 @@ class Special:
             return True
         elif kind == REASON:
             self.reason = value
+        elif kind == SHADOW:
+            self.shadow = True
         elif kind >= TRACEPARENT:
             self.identified = self.identified or kind == REQUEST_ID
             self.blames = self.blames or kind == BLAME

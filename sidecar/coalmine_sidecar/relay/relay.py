@@ -8,14 +8,18 @@ import random
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from ..contract import SECURE, Concurrency, RevisionRoute, Routing, RoutingError
 from ..routing import Chooser
 from ..telemetry import QueueCounters, Telemetry
+from ..telemetry.store import Role
 from .endpoints import Book, Endpoint
 from .front import MAX_CONNECTIONS, AnswerObserver, Front
 from .gate import Gate
 from .h2.model import Channel
 from .h2.view import channel_of
+from .mirror import Copying, Mirroring
 from .names import Names, split_address
 from .outbox import Outbox
 from .safeguards import Safeguards
@@ -67,6 +71,7 @@ class Relay:
         #: Pods of a revision without TLS are there, which know no other way to ask here.
         self.plain = False
         self._chooser: Chooser | None = None
+        self.copying = Copying(self._sweeper, self.outbox, rng=self._rng)
         #: Own addresses of the local role: asking there for another pod would be asking oneself.
         self.own_addresses: frozenset[tuple[str, int]] = frozenset()
         #: The lists that tables hold, with the addresses in the file they are made of.
@@ -112,6 +117,7 @@ class Relay:
             targets=targets,
             chooser=self._chooser,
             routing=routing,
+            mirror=self._mirror(routing, targets),
         )
         self.local.table = self._local_table(routing)
         log.info("routing generation %d: %s", routing.generation, _shares(routing))
@@ -125,6 +131,7 @@ class Relay:
         """End every connection and every timer."""
         self.ingress.abort()
         self.local.abort()
+        self.copying.close()
         self._names.stop()
         self._book.close()
         self._model.close()
@@ -142,10 +149,25 @@ class Relay:
     def _local_table(self, routing: Routing | None) -> Table:
         return Table(self.telemetry, self._below, self._own("local"), routing=routing)
 
-    def _target(self, route: RevisionRoute) -> Target:
+    def _mirror(self, routing: Routing, targets: dict[str, Target]) -> Mirroring | None:
+        how = routing.mirror
+        if how is UNSET or not routing.idempotent:
+            return None
+        route = next(route for route in routing.revisions if route.name == how.target)
+        return Mirroring(
+            self.copying,
+            how,
+            source=targets[how.source],
+            target=self._target(route, "shadow"),
+            counters=self.telemetry.shadow(how.target),
+            routing=routing,
+            below=self._below,
+        )
+
+    def _target(self, route: RevisionRoute, role: Role = "ingress") -> Target:
         return Target(
             route.name,
-            self.telemetry.series(route.name, "ingress"),
+            self.telemetry.series(route.name, role),
             self.telemetry.epoch(route.name),
             model=self._model if route.name == self.revision else None,
             endpoints=self._pods[route.name][0],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..contract import REASONS, Limits, Routing, Timeouts
 from ..routing import AFFINITY, WEIGHT, Chooser
@@ -12,6 +12,9 @@ from .breaker import Breaker
 from .endpoints import Below, Endpoint, pick
 from .retries import Budget
 from .trace import ENDINGS
+
+if TYPE_CHECKING:
+    from .mirror import Mirroring
 
 LOCAL = REASONS.index("local")
 #: Reasons that are chance, or as good as chance: only these are charged to an epoch.
@@ -80,7 +83,7 @@ class Table:
     """One routing file in force. Requests keep the table they began with."""
 
     __slots__ = (
-        "_draw", "below", "chain", "chooser", "idempotent", "limits", "new_trace", "own",
+        "_draw", "below", "chain", "chooser", "idempotent", "limits", "mirror", "new_trace", "own",
         "protocol", "statuses", "targets",
         "telemetry", "timeouts", "waiting",
     )  # fmt: skip
@@ -95,9 +98,11 @@ class Table:
         chooser: Chooser | None = None,
         routing: Routing | None = None,
         waiting: bool = False,
+        mirror: Mirroring | None = None,
     ) -> None:
         """Without a chooser every request is for `own`: the local role. `waiting`: for the first routing file."""
         self.waiting = waiting
+        self.mirror = mirror
         self.telemetry = telemetry
         self.below = below
         self.own = own

@@ -14,8 +14,8 @@ from .sweeper import NEVER, Timed
 from .trailers import passed_on
 
 if TYPE_CHECKING:
+    from .asker import Asker
     from .endpoints import Endpoint
-    from .sending import Sending
 
 #: Bytes of an answer's head, and of whatever a chunked body carries beside its data.
 HEAD_LIMIT: Final = 65536
@@ -55,7 +55,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         super().__init__()
         self.endpoint = endpoint
         self.transport: asyncio.Transport
-        self.exchange: Sending | None = None
+        self.exchange: Asker | None = None
         self.answer = Answer()
         #: Requests answered on this connection; the first one can't have met a stale connection.
         self.used = 0
@@ -73,7 +73,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
 
     # The exchange's side
 
-    def begin(self, exchange: Sending) -> None:
+    def begin(self, exchange: Asker) -> None:
         """Take on a request; the caller writes it to `transport`."""
         self.exchange = exchange
         self.answer = answer = Answer()

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from ..contract import KEPT_VALUES, OUTCOMES, EpochCounts
+from ..contract import KEPT_VALUES, OUTCOMES, EpochCounts, Mirror
 from ..protocols import EXTRACT_FAILURES, Value
 from .outputs import OTHER, Edges, OutputSet
 from .refusals import REFUSALS, Refused, counted_as
@@ -242,7 +242,10 @@ class QueueCounters:
 class EpochCell:
     """Counts of one revision in one epoch: charged to the revision chosen, whoever answered in the end."""
 
-    __slots__ = ("client_errors", "errors", "outputs", "over", "requests", "thresholds", "whole")
+    __slots__ = (
+        "_mirrored_by", "client_errors", "compared", "disagreed", "errors", "outputs", "over", "requests", "thresholds",
+        "whole",
+    )  # fmt: skip
 
     def __init__(self, thresholds: tuple[float, ...], edges: Mapping[str, Edges]) -> None:
         self.requests = 0
@@ -252,6 +255,9 @@ class EpochCell:
         self.thresholds = thresholds
         self.over = [0] * len(thresholds)
         self.outputs = OutputSet(edges)
+        self.compared = 0
+        self.disagreed = 0
+        self._mirrored_by: Mirror | None = None
 
     def configure(self, thresholds: tuple[float, ...], edges: Mapping[str, Edges]) -> None:
         """Other thresholds start `over` anew together with `answered`, of which it is a share."""
@@ -260,6 +266,12 @@ class EpochCell:
             self.over = [0] * len(thresholds)
             self.whole = 0
         self.outputs.configure(edges)
+
+    def mirror_by(self, mirror: Mirror) -> None:
+        """Answers compared in another way start `compared` and `disagreed` anew."""
+        before, self._mirrored_by = self._mirrored_by, mirror
+        if before is not None and (before.tolerance, before.output) != (mirror.tolerance, mirror.output):
+            self.compared = self.disagreed = 0
 
     def failed(self) -> None:
         """The chosen revision failed: model error, timeout, refused or broken connection."""
@@ -287,4 +299,6 @@ class EpochCell:
             thresholds=self.thresholds,
             over=self.over.copy(),
             outputs={name: counter.counts() for name, counter in self.outputs.by_name.items()},
+            compared=self.compared,
+            disagreed=self.disagreed,
         )

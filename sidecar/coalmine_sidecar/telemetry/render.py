@@ -53,6 +53,7 @@ class TelemetryCollector(Collector):
         yield from _observations(ingress)
         yield from generation_metrics(_REVISION, [(labels, s.generations) for labels, s in ingress])
         yield from _routing(telemetry, model, revisions)
+        yield from _shadows(revisions)
         yield from _queue(telemetry, model)
         yield from _process(telemetry, model)
 
@@ -163,6 +164,25 @@ def _routing(
             ),
         )
     )
+
+
+def _shadows(revisions: Sequence[tuple[_Labels, RevisionCounters]]) -> Iterator[Metric]:
+    requests = _counter("coalmine_shadow_requests", "Copies of requests sent to a revision.", _REVISION)
+    compared = _counter("coalmine_shadow_compared", "Answers to copies that were compared.", _REVISION)
+    disagreements = _counter(
+        "coalmine_shadow_disagreements",
+        "Answers to copies that predicted something else than the answer that the client got.",
+        (*_REVISION, "reason"),
+    )
+    dropped = _counter("coalmine_shadow_dropped", "Copies that were not sent, or not compared.", (*_REVISION, "reason"))
+    for labels, r in revisions:
+        shadow = r.shadow
+        if shadow is not None:
+            requests.add_metric(labels, shadow.requests)
+            compared.add_metric(labels, shadow.compared)
+            _add_reasons(disagreements, labels, shadow.disagreements)
+            _add_reasons(dropped, labels, shadow.dropped)
+    return iter((requests, compared, disagreements, dropped))
 
 
 def _queue(telemetry: Telemetry, model: str) -> Iterator[Metric]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from ..contract import RevisionTotals, Snapshot
 from .counters import Series
 from .store import Telemetry
@@ -17,6 +19,7 @@ def take_snapshot(telemetry: Telemetry, *, at: float, values: bool = False) -> S
         at=at,
         generation=routing.generation if routing else 0,
         weights={route.name: route.weight for route in routing.revisions} if routing else {},
+        mirrors={} if routing is None or routing.mirror is UNSET else {routing.mirror.target: routing.mirror.percent},
         routing_errors=telemetry.routing_errors,
         draining=telemetry.draining,
         not_ready=next(iter(telemetry.hindrances.values()), ""),

@@ -6,11 +6,15 @@ import secrets
 from collections.abc import Mapping
 from typing import Final, Literal, Protocol
 
+from msgspec import UNSET
+
 from ..contract import KEPT_EPOCHS, REASONS, Resources, Routing, Track
 from .counters import EpochCell, QueueCounters, Series, bump, zeros
 from .outputs import MAX_NAME_LENGTH, printable
+from .shadow import ShadowCounters
 
-Role = Literal["ingress", "local"]
+#: `shadow`: copies of requests, whose answers no client gets.
+Role = Literal["ingress", "local", "shadow"]
 
 #: Revisions that left the routing file keep their counters while there are no more than these.
 KEPT_RETIRED: Final = 4
@@ -40,6 +44,7 @@ class RevisionCounters:
         "retries",
         "retry_overflow",
         "series",
+        "shadow",
         "track",
         "version",
         "weight",
@@ -55,6 +60,8 @@ class RevisionCounters:
         self.retry_overflow = 0
         self.connection_errors = zeros(CONNECTION_ERRORS)
         self.series: dict[str, Series] = {}
+        #: None while nothing was ever mirrored to it.
+        self.shadow: ShadowCounters | None = None
         self.breaker: BreakerSeen | None = None
 
 
@@ -100,6 +107,9 @@ class Telemetry:
                 self._cells[route.name] = EpochCell(observe.thresholds, observe.outputs)
             else:
                 cell.configure(observe.thresholds, observe.outputs)
+        if routing.mirror is not UNSET:
+            self._cells[routing.mirror.target].mirror_by(routing.mirror)
+            self.shadow(routing.mirror.target)
         while len(self.epochs) > KEPT_EPOCHS:
             del self.epochs[next(iter(self.epochs))]
         for cells in self.epochs.values():
@@ -116,6 +126,15 @@ class Telemetry:
         if series is None:
             series = counters.series[role] = Series(revision, role, edges)
         return series
+
+    def shadow(self, revision: str) -> ShadowCounters:
+        """The counters of the copies that a revision gets: the same object each time."""
+        counters = self.revisions.get(revision)
+        if counters is None:
+            return ShadowCounters()
+        if counters.shadow is None:
+            counters.shadow = ShadowCounters()
+        return counters.shadow
 
     def epoch(self, revision: str) -> EpochCell:
         """The cell of the epoch in force; for requests routed by weight or affinity only."""

@@ -162,6 +162,7 @@ class ClusterDeployment:
         return Observed(
             revisions={name: self._state(one, pods.get(name, [])) for name, one in self._revisions().items()},
             weights=self._snapshots.weights(),
+            mirrors=self._snapshots.mirrors(),
             epochs=self._snapshots.epochs(),
             values=self._snapshots.values(stable.revision if stable else ""),
             refused=self._failures.refused.get("", ""),

@@ -198,6 +198,7 @@ class LocalDeployment:
         return Observed(
             revisions={name: self._state(record) for name, record in self._records.items()},
             weights=self._snapshots.weights(),
+            mirrors=self._snapshots.mirrors(),
             epochs=self._snapshots.epochs(),
             values=self._snapshots.values(stable),
         )

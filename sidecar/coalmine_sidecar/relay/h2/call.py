@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 #: Bytes of requests kept for sending them again, of all calls of a client's connection.
 MAX_KEPT: Final = 8 << 20
 #: Names that only the relay writes, and what is meant for the next hop only.
-_DROPPED: Final = frozenset({b"coalmine-reason", b"coalmine-revision", b"proxy-authenticate", b"proxy-authorization"})
+_DROPPED: Final = frozenset({
+    b"coalmine-reason", b"coalmine-revision", b"coalmine-shadow", b"proxy-authenticate", b"proxy-authorization",
+})  # fmt: skip
 _INFER: Final = b"/inference.GRPCInferenceService/ModelInfer"
 _REVISION: Final = b"coalmine-revision"
 _REQUEST_ID: Final = b"x-request-id"
@@ -400,6 +402,9 @@ class Call(Attempts[Fields]):
                 observer.skip(series, "encoding")
             else:
                 observer.offer(series, self._cell, _INFER, b"application/grpc", None, body)
+            mirror = self.table.mirror
+            if mirror is not None and self._cell is not None:
+                mirror.pass_over(self._target.name)
         elif self._skipped:
             observer.skip(series, self._skipped)
 
