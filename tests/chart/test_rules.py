@@ -33,10 +33,8 @@ def rules(chart: Chart) -> str:
     return rules_text(chart)
 
 
-def requests(version: dict[str, str], per_minute: float, outcome: str = "ok", **more: str) -> dict[str, str]:
-    return grows(
-        "coalmine_requests_total", per_minute, WHERE, version, role="ingress", outcome=outcome, code="200", **more
-    )
+def requests(version: dict[str, str], per_minute: float, outcome: str = "ok", code: str = "200") -> dict[str, str]:
+    return grows("coalmine_requests_total", per_minute, WHERE, version, role="ingress", outcome=outcome, code=code)
 
 
 def weights(canary: int = 50) -> list[dict[str, str]]:
@@ -113,6 +111,12 @@ SCENARIOS: dict[str, dict[str, Any]] = {
             *weights(), requests(V2, 94), requests(V2, 6, "model_error"),
             grows("coalmine_requests_total", 100, WHERE, V2, role="local", outcome="ok", code="200"),
         ],
+    ),
+    "a queue that is full": alerts(
+        "ModelErrorRateHigh", CANARY_IS_BAD, series=[*weights(), requests(V2, 90), requests(V2, 10, "rejected", "503")]
+    ),
+    "requests too long for the sidecar": alerts(
+        "ModelErrorRateHigh", series=[*weights(), requests(V2, 50), requests(V2, 50, "rejected", "413")]
     ),
     "clients that leave": alerts(
         "ModelErrorRateHigh", series=[*weights(), requests(V2, 50), requests(V2, 50, "cancelled")]

@@ -25,13 +25,20 @@ groups:
   {{- include "coalmine.rules.interval" . }}
   rules:
     # Requests that clients sent, by the version that was to answer them: answered, failed at the client, or rescued,
-    # which means that another version answered. Only ingress: a request handed on is counted there already.
+    # which means that another version answered. Only ingress: a request handed on is counted there already. What the
+    # sidecar rejects is the client's fault, but for 5xx: a full queue, no routing file.
     - record: coalmine:requests:increase
       labels: {result: answered}
-      expr: sum by ({{ $version }}) (increase(coalmine_requests_total{role="ingress", outcome!~"model_error|timeout"}[{{ $window }}]))
+      expr: |-
+        sum by ({{ $version }}) (
+          increase(coalmine_requests_total{role="ingress", outcome!~"model_error|timeout|rejected"}[{{ $window }}])
+          or increase(coalmine_requests_total{role="ingress", outcome="rejected", code!~"5.."}[{{ $window }}]))
     - record: coalmine:requests:increase
       labels: {result: failed}
-      expr: sum by ({{ $version }}) (increase(coalmine_requests_total{role="ingress", outcome=~"model_error|timeout"}[{{ $window }}]))
+      expr: |-
+        sum by ({{ $version }}) (
+          increase(coalmine_requests_total{role="ingress", outcome=~"model_error|timeout"}[{{ $window }}])
+          or increase(coalmine_requests_total{role="ingress", outcome="rejected", code=~"5.."}[{{ $window }}]))
     # Fallbacks know no track: the version's weight does. topk: for a moment pods may tell two tracks of one version.
     - record: coalmine:requests:increase
       labels: {result: rescued}
