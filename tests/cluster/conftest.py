@@ -24,11 +24,9 @@ from tests.cluster.lab.build import programs
 from tests.cluster.lab.cluster import Cluster, ExternalCluster, NodeCluster, node_cluster
 from tests.cluster.lab.need import chosen, missing
 from tests.cluster.lab.run import LabError
-from tests.cluster.traffic import my_turn
 from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
-
 
 #: Modules that send a steady load for most of their time: one after the other, or the machine would be too small.
 LOADED = ("test_rollouts", "test_faults_api", "test_faults_operator", "test_faults_pods", "test_faults_stable")
@@ -85,13 +83,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Figure:
     return teller(record_property)
-
-
-@pytest.fixture
-def turn() -> Iterator[None]:
-    """A steady load needs more than one of two cores: other loads on this machine wait, where no test's time runs."""
-    with my_turn():
-        yield
 
 
 Shown = Callable[[], contextlib.AbstractContextManager[object]]

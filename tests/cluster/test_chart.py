@@ -92,7 +92,6 @@ def steady(install: Install, model_image: str) -> Iterator[Watched]:
     watched.kubectl("delete", "md/steady")
 
 
-@pytest.mark.usefixtures("turn")
 def test_an_upgrade_under_load_restarts_no_model_and_a_refresh_brings_the_new_sidecar(
     install: Install, steady: Watched, sidecar_image: str, tmp_path: Path, figure: Figure
 ) -> None:

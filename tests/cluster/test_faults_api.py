@@ -14,7 +14,7 @@ from tests.cluster.lab.run import LabError
 from tests.cluster.operating import Operator, Watched, operator_for
 from tests.cluster.traffic import Traffic, traffic
 
-pytestmark = [pytest.mark.timeout(500, func_only=True), pytest.mark.usefixtures("turn")]
+pytestmark = pytest.mark.timeout(500, func_only=True)
 
 #: Seconds that the API server is away.
 AWAY = 60.0

@@ -22,7 +22,7 @@ from tests.cluster.lab.cluster import NodeCluster
 from tests.cluster.operating import Operator, Watched, operator_for
 from tests.cluster.traffic import Traffic, traffic
 
-pytestmark = [pytest.mark.timeout(1200, func_only=True), pytest.mark.usefixtures("turn")]
+pytestmark = pytest.mark.timeout(1200, func_only=True)
 
 TOKEN = "alertmanager-of-the-test"
 #: In the pods' network; nothing else listens there.

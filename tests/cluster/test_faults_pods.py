@@ -15,7 +15,7 @@ from tests.cluster.lab.cluster import Cluster
 from tests.cluster.operating import Watched, operator_for
 from tests.cluster.traffic import traffic
 
-pytestmark = [pytest.mark.timeout(400, func_only=True), pytest.mark.usefixtures("turn")]
+pytestmark = pytest.mark.timeout(400, func_only=True)
 
 #: Seconds of the whole, and between two pods.
 LASTS = 120.0

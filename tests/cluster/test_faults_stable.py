@@ -38,7 +38,7 @@ def fraud(
 
 
 @pytest.fixture
-def seen(turn: None, node: NodeCluster, fraud: Watched, tmp_path: Any, figure: Figure) -> Iterator[Traffic]:
+def seen(node: NodeCluster, fraud: Watched, tmp_path: Any, figure: Figure) -> Iterator[Traffic]:
     whole(fraud)
     with traffic(node, f"http://fraud.{fraud.namespace}", tmp_path) as seen:
         yield seen

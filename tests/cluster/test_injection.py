@@ -137,7 +137,6 @@ ADOPTED = {"spec": {"template": {"metadata": {"labels": {"coalmine.dev/inject": 
 ROUTED = {"spec": {"ports": [{"port": 80, "targetPort": 8008}]}}
 
 
-@pytest.mark.usefixtures("turn")
 def test_a_plain_deployment_is_adopted_and_no_request_is_lost_when_it_is_rolled(
     node: NodeCluster, namespace: str, sidecar_image: str, model_image: str, tmp_path: Path, figure: Figure
 ) -> None:

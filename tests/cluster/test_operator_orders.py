@@ -129,7 +129,6 @@ def test_a_bake_and_a_fallback_under_way_are_told(
     ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("turn")
 def test_an_upgrade_restarts_no_model_and_a_refresh_brings_the_sidecar(
     cluster: Cluster, served: dict[str, Watched], operator: Operator, space: str, sidecar_image: str, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from tests.cluster.lab.cluster import Cluster
 from tests.cluster.lab.prometheus import prometheus
 from tests.cluster.monitoring import ALERTMANAGER, Monitoring, monitoring
 from tests.cluster.operating import Watched, manifest
-from tests.cluster.traffic import Traffic, my_turn, traffic
+from tests.cluster.traffic import Traffic, traffic
 
 pytestmark = pytest.mark.timeout(300, func_only=True)
 
@@ -67,10 +67,7 @@ def fraud(release: Install, model_image: str) -> Watched:
 
 @pytest.fixture(scope="module")
 def load(fraud: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
-    with (
-        my_turn(),
-        traffic(fraud.cluster, f"http://{fraud.name}.{fraud.namespace}", tmp_path_factory.mktemp("load")) as seen,
-    ):
+    with traffic(fraud.cluster, f"http://{fraud.name}.{fraud.namespace}", tmp_path_factory.mktemp("load")) as seen:
         yield seen
 
 

@@ -18,7 +18,6 @@ MOST = 300e3
 EXPECTED = ("200", "201", "404", "409")
 
 
-@pytest.mark.usefixtures("turn")
 @pytest.mark.timeout(600, func_only=True)
 def test_many_are_reconciled_and_then_rest(cluster: Cluster, namespace: str, tmp_path: Path, figure: Figure) -> None:
     install(cluster)

@@ -14,14 +14,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
 from examples.load import Load, Record
 from examples.train import held_out
-from tests.cluster.lab.cache import locked
 from tests.cluster.lab.cluster import Cluster
 
 #: Requests a second in all, and those of them that come on a new connection each.
@@ -33,8 +31,6 @@ FLUSH = 0.1
 MAX_SECONDS = 1200.0
 #: Enough for every request to take the whole of its time: a load that holds back hides what clients would see.
 IN_FLIGHT = int(2 * RATE * TIMEOUT)
-
-_turn = ContextVar("turn", default=False)
 
 
 class Traffic:
@@ -81,23 +77,11 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def my_turn() -> Iterator[None]:
-    """For the one load that this machine carries at a time."""
-    with locked("load"):
-        _turn.set(True)
-        try:
-            yield
-        finally:
-            _turn.set(False)
-
-
-@contextlib.contextmanager
 def traffic(cluster: Cluster, url: str, folder: Path, model: str = "fraud") -> Iterator[Traffic]:
     """Clients that send to `url` (`http://NAME.NAMESPACE`) until the block is left, and then await their answers.
 
-    Begins once a request was answered. Within `my_turn`.
+    Begins once a request was answered.
     """
-    assert _turn.get(), "use the fixture `turn`"
     path = folder / f"traffic-{time.monotonic_ns()}.jsonl"
     path.touch()
     seen = Traffic(path)
