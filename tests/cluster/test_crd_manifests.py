@@ -286,6 +286,7 @@ def test_defaults_appear(manifests: Manifests) -> None:
             "timeout": "1m",
             "containerConcurrency": 0,
             "maxRequestBytes": 33554432,
+            "newTraces": "sampled",
         },
         "replicas": 1,
         "paused": False,
