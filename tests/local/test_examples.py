@@ -277,7 +277,7 @@ async def test_every_injected_fault_is_a_client_error_and_nothing_else_is(unused
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", unused_port).start()
     rows, labels = train.held_out()
-    load = Load(f"http://127.0.0.1:{unused_port}/infer", rows, labels, rate=60, timeout=0.5)
+    load = Load(f"http://127.0.0.1:{unused_port}/infer", rows, labels, rate=60, timeout=2)
     await _for(load, 0.8)
     await runner.cleanup()
 
