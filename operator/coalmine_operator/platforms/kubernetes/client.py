@@ -26,6 +26,8 @@ TIMEOUT: Final = 20.0
 MAX_CALLS: Final = 16
 #: Objects of one page of a list.
 PAGE: Final = 50
+#: How the API server begins to say, with status 500, that what is applied has a field or a type that it does not know.
+_UNTYPED: Final = "failed to create typed patch object"
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=TIMEOUT)
 _PATCHES: Final = {
@@ -49,7 +51,7 @@ class ApiError(Exception):
     @property
     def refused(self) -> bool:
         """Sending the same again will not help: the request itself is wrong, or not allowed."""
-        return self.status in (
+        return str(self).startswith(_UNTYPED) or self.status in (
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.FORBIDDEN,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -1,0 +1,130 @@
+"""What an API server refuses of a model deployment: told once, shown as the revision's failure, never chased."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from tests.property.world import make_spec
+from tests.unit.test_platform_kubernetes_applying import FailingApi
+
+from coalmine_operator.api.spec import Metadata
+from coalmine_operator.api.status import Status, Told
+from coalmine_operator.engine import Plan, RevisionRecord
+from coalmine_operator.engine.revisions import target_of
+from coalmine_operator.platforms.base import Desired
+from coalmine_operator.platforms.kubernetes.access import Access
+from coalmine_operator.platforms.kubernetes.applying import Applier
+from coalmine_operator.platforms.kubernetes.cache import Cache
+from coalmine_operator.platforms.kubernetes.client import Client
+from coalmine_operator.platforms.kubernetes.deployment import ClusterDeployment
+from coalmine_operator.platforms.kubernetes.events import Poster
+from coalmine_operator.platforms.kubernetes.held import Held
+from coalmine_operator.platforms.kubernetes.kinds import MODEL_DEPLOYMENT
+from coalmine_operator.platforms.kubernetes.settings import Settings
+from coalmine_operator.platforms.kubernetes.surroundings import Surroundings
+from coalmine_operator.render.injection import InjectionSettings
+
+METADATA = Metadata(name="fraud", namespace="ml", uid="md", generation=1)
+UNTYPED = (
+    'failed to create typed patch object (ml/{name}; apps/v1, Kind=Deployment): .spec.template.spec.containers[name="'
+    'model"].env[name="X"].value: expected string, got &value.valueUnstructured{{Value:1}}'
+)
+
+
+class RefusingApi(FailingApi):
+    """`refuse`: how a write whose path ends so is answered, (status, message)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuse: dict[str, tuple[int, str]] = {}
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.method == "PATCH":
+            for end, (status, message) in self.refuse.items():
+                if request.path.endswith(end):
+                    self.calls.append((request.method, request.path))
+                    body = {"kind": "Status", "status": "Failure", "message": message, "code": status}
+                    return web.json_response(body, status=status)
+        if request.method == "GET" and request.path.endswith("fraud-spec"):
+            return web.json_response({"message": "not found"}, status=404)
+        return await super().answer(request)
+
+
+class Heard(Poster):
+    """Keeps what people would hear, by reason and message."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client, "test")
+        self.heard: list[tuple[str, str]] = []
+
+    def tell(self, held: Held, told: Told) -> None:
+        self.heard.append((told.reason, told.message))
+
+    def tell_once(self, held: Held, told: Told) -> None:
+        self.heard.append((told.reason, told.message))
+
+
+class Scene:
+    def __init__(self, api: RefusingApi, client: Client, session: aiohttp.ClientSession) -> None:
+        self.api = api
+        self.cache = Cache()
+        self.poster = Heard(client)
+        self.notified: list[str] = []
+        self.around = Surroundings(
+            client=client,
+            cache=self.cache,
+            applier=Applier(client, self.cache, lambda seconds, key: None),
+            poster=self.poster,
+            session=session,
+            settings=Settings(injection=InjectionSettings(image="sidecar")),
+            notify=self.notified.append,
+        )
+        about = {"name": "fraud", "namespace": "ml", "uid": "md", "resourceVersion": "1", "generation": 1}
+        self.cache.take(MODEL_DEPLOYMENT, {"metadata": about, "spec": {}})
+        self.deployment = ClusterDeployment("ml/fraud", "md", self.around)
+
+    def record(self, version: str = "v1", created_at: float = 1000.0) -> RevisionRecord:
+        return target_of(METADATA, make_spec(version), created_at)
+
+    async def apply(self, *records: RevisionRecord, **replicas: int) -> None:
+        spec = make_spec(records[-1].version)
+        plan = Plan(records=records, replicas=replicas or {record.name: 2 for record in records})
+        await self.deployment.apply(Desired(metadata=METADATA, spec=spec, status=Status(), problems=()), plan)
+
+    def heard(self, reason: str) -> list[str]:
+        return [message for found, message in self.poster.heard if found == reason]
+
+    def there(self, end: str) -> dict[str, Any] | None:
+        return next((found for path, found in self.api.objects.items() if path.endswith(end)), None)
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    api = RefusingApi()
+    runner = web.AppRunner(api.app())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    client = Client(Access(f"http://127.0.0.1:{runner.addresses[0][1]}"))
+    try:
+        async with aiohttp.ClientSession() as session:
+            yield Scene(api, client, session)
+    finally:
+        await client.close()
+        await runner.cleanup()
+
+
+async def test_a_template_of_a_wrong_type_is_the_revisions_failure_and_others_go_on(scene: Scene) -> None:
+    good, bad = scene.record("v1"), scene.record("v2")
+    message = UNTYPED.format(name=bad.name)
+    scene.api.refuse[f"/deployments/{bad.name}"] = (500, message)
+    await scene.apply(good, bad)
+    assert scene.there(f"/deployments/{good.name}")
+    states = scene.deployment.seen().revisions
+    assert states[bad.name].failure == f"Deployment refused: {message}"
+    assert not states[good.name].failure
+    assert scene.heard("ApplyRefused") == [f"Deployment refused: {message}"]
+    assert scene.notified == ["ml/fraud"]
