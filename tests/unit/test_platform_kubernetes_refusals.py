@@ -23,7 +23,7 @@ from coalmine_operator.platforms.kubernetes.client import Client
 from coalmine_operator.platforms.kubernetes.deployment import ClusterDeployment
 from coalmine_operator.platforms.kubernetes.events import Poster
 from coalmine_operator.platforms.kubernetes.held import Held
-from coalmine_operator.platforms.kubernetes.kinds import MODEL_DEPLOYMENT
+from coalmine_operator.platforms.kubernetes.kinds import CONTROLLER_REVISION, MODEL_DEPLOYMENT, kind_of
 from coalmine_operator.platforms.kubernetes.settings import Settings
 from coalmine_operator.platforms.kubernetes.surroundings import Surroundings
 from coalmine_operator.render.injection import InjectionSettings
@@ -127,4 +127,61 @@ async def test_a_template_of_a_wrong_type_is_the_revisions_failure_and_others_go
     assert states[bad.name].failure == f"Deployment refused: {message}"
     assert not states[good.name].failure
     assert scene.heard("ApplyRefused") == [f"Deployment refused: {message}"]
+    assert scene.notified == ["ml/fraud"]
+
+
+def orphan(scene: Scene) -> None:
+    """`kubectl delete --cascade=orphan`, and a new object of that name."""
+    for path, found in scene.api.objects.items():
+        if "/modeldeployments/" in path:
+            continue
+        scene.api.version += 1
+        del found["metadata"]["ownerReferences"]
+        found["metadata"]["resourceVersion"] = str(scene.api.version)
+        scene.cache.take(kind_of(found), found)
+    about = {"name": "fraud", "namespace": "ml", "uid": "md2", "resourceVersion": "999", "generation": 1}
+    scene.cache.drop(MODEL_DEPLOYMENT, "ml", "fraud")
+    scene.cache.take(MODEL_DEPLOYMENT, {"metadata": about, "spec": {}})
+    scene.deployment = ClusterDeployment("ml/fraud", "md2", scene.around)
+
+
+async def test_what_a_deleted_one_left_behind_is_read_and_adopted_as_it_is(scene: Scene) -> None:
+    old = scene.record("v1", created_at=1000.0)
+    await scene.apply(old)
+    orphan(scene)
+    assert scene.deployment.seen().revisions[old.name].record == old
+    await scene.apply(old)
+    adopted = scene.there(f"/controllerrevisions/{old.name}")
+    assert adopted is not None
+    assert [owner["uid"] for owner in adopted["metadata"]["ownerReferences"]] == ["md2"]
+    assert not scene.heard("ApplyRefused")
+
+
+async def test_a_record_of_another_controller_is_not_read(scene: Scene) -> None:
+    old = scene.record("v1")
+    await scene.apply(old)
+    orphan(scene)
+    held = scene.there(f"/controllerrevisions/{old.name}")
+    assert held is not None
+    owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "x", "uid": "x", "controller": True}
+    held["metadata"] |= {"ownerReferences": [owner], "resourceVersion": "998"}
+    scene.cache.take(CONTROLLER_REVISION, held)
+    assert old.name not in scene.deployment.seen().revisions
+
+
+async def test_a_refusal_in_other_words_is_no_news(scene: Scene) -> None:
+    """The words hold the whole record, which differs at every try; and nobody is to read that."""
+    for number in range(5):
+        record = scene.record("v1", created_at=float(number))
+        data = f'{{"createdAt":{number}, "template": "{"x" * 3000}"}}'
+        message = f'ControllerRevision.apps "{record.name}" is invalid: data: Invalid value: {data}: field is immutable'
+        scene.api.refuse[f"/controllerrevisions/{record.name}"] = (422, message)
+        await scene.apply(record)
+    said = f'ControllerRevision refused: ControllerRevision.apps "{record.name}" is invalid: data: field is immutable'
+    assert scene.heard("ApplyRefused") == [said]
+    assert scene.notified == ["ml/fraud"]
+    for number in range(5):
+        scene.api.refuse[f"/controllerrevisions/{record.name}"] = (422, f"no: {number}")
+        await scene.apply(scene.record("v1", created_at=10.0 + number))
+    assert scene.heard("ApplyRefused") == [said]
     assert scene.notified == ["ml/fraud"]

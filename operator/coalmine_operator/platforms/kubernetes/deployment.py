@@ -56,6 +56,8 @@ class ClusterDeployment:
         self._reading: Reading | None = None
         self._status: tuple[bytes, Status] = (b"", Status())
         self._kept = Revisions()
+        #: What the API server refused at the last try.
+        self._refused: set[str] = set()
         self._tell = Teller(key, around.poster, self._object)
         #: When somebody last looked at it, by the platform's clock.
         self.looked_at = -math.inf
@@ -188,7 +190,9 @@ class ClusterDeployment:
         return [pod for pod in self._around.cache.owned(POD, self.key) if pod.revision and counts(pod)]
 
     def _revisions(self) -> dict[str, Kept]:
-        return self._kept.read(self._mine(CONTROLLER_REVISION))
+        """Also those that a model deployment of this name left behind: their data can never be written anew."""
+        left = (held for held in self._around.cache.owned(CONTROLLER_REVISION, self.key) if _left_behind(held))
+        return self._kept.read([*self._mine(CONTROLLER_REVISION), *left])
 
     def _mine(self, kind: Kind) -> list[Held]:
         owned = self._around.cache.owned(kind, self.key)
@@ -262,6 +266,8 @@ class ClusterDeployment:
     async def _bring(self, wanted: Iterable[Mapping[str, Any]], routing: Routing | None) -> bool:
         """Whether the routing is there, and so all that follows from it."""
         refused: dict[str, str] = {}
+        marks: set[str] = set()
+        first = ""
         routed = True
         ordered = sorted(wanted, key=lambda obj: CHILDREN.index(kind_of(obj)))
         for kind, group in itertools.groupby(ordered, key=kind_of):
@@ -276,17 +282,22 @@ class ClusterDeployment:
                     raise result
                 revision = obj["metadata"]["labels"].get(labels.REVISION, "")
                 refused.setdefault(revision, f"{kind.name} refused: {result}"[:1000])
+                # By what was refused and how: words that differ from one try to the next are no news.
+                mark = f"{kind.name} {obj['metadata']['name']} {result.status}"
+                first = first or mark
+                marks.add(mark)
             if kind is SECRET and refused.get(""):
                 routed = False
                 break
             if kind is SECRET and routing is not None:
                 written = True in results and self._routing.changes
                 await self._routing.spread(routing, self._pods(), written=written)
-        if refused != self._failures.refused:
-            self._failures.refused = refused
+        self._failures.refused = refused
+        if marks != self._refused:
+            self._refused = marks
             self._around.notify(self.key)
         if refused:
-            self._tell.once(conditions.APPLY_REFUSED, next(iter(refused.values())))
+            self._tell.once(conditions.APPLY_REFUSED, next(iter(refused.values())), mark=first)
         return routed
 
     async def _sweep(self, wanted: Iterable[Mapping[str, Any]]) -> None:
@@ -332,6 +343,14 @@ class ClusterDeployment:
             message = f"refresh{by}: {refresh.revision or 'nothing'} does not run"
             self._tell.say(conditions.ORDER_REFUSED, message, warning=True)
         await self.take_away(ANNOTATIONS[REFRESH], refresh.value)
+
+
+def _left_behind(held: Held) -> bool:
+    """Ours, and nobody's now: by `kubectl delete --cascade=orphan`."""
+    if held.owner_uid or held.ending or not held.owned:
+        return False
+    owners = held.body["metadata"].get("ownerReferences") or ()
+    return not any(owner.get("controller") for owner in owners)
 
 
 def _meant(refresh: Refresh, plan: Plan) -> set[str]:
