@@ -243,6 +243,11 @@ class World:
             cell.compared += copies
             cell.disagreed += round(copies * (error_rate or {}).get(self.version_of(name), 0.0))
 
+    def lose_record(self, revision: str) -> None:
+        """Somebody deleted it while no operator was there to put it back; its pods run on."""
+        record = self.records[revision]
+        self.records[revision] = RevisionRecord(name=revision, version=record.version, template={}, model=record.model)
+
     def kill_pods(self, revision: str) -> None:
         for pod in self.pods.get(revision, []):
             pod.ready = False

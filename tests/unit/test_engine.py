@@ -588,6 +588,40 @@ def test_what_the_platform_cannot_do_is_told_until_it_can() -> None:
     assert condition(world, "Available")[:2] == ("True", "MinimumReplicasAvailable")
 
 
+@pytest.mark.parametrize("errors", [{}, {"v2": 0.5}])
+def test_a_stable_whose_record_was_deleted_serves_on_until_there_is_a_verdict(errors: dict[str, float]) -> None:
+    world = World()
+    world.settle(5)
+    edit(world, "v2")
+    world.settle(4)
+    v1 = world.revision_of("v1")
+    world.lose_record(v1)
+    world.settle(2, traffic=0)
+    status = world.status
+    assert (status.stable and status.stable.version, status.canary and status.canary.version) == ("v1", "v2")
+    assert "apply the manifest of v1 once more" in status.message
+    assert world.file_weights[v1] == 90
+    assert "StableLost" not in world.events
+    world.settle(80, errors=errors)
+    ends = [(entry.version, entry.result, entry.reason) for entry in world.status.history]
+    if errors:
+        assert ends[-1] == ("v2", "RolledBack", "AnalysisFailed")
+        assert world.file_weights == {v1: 100}
+        assert "apply the manifest of v1 once more" in world.status.message
+    else:
+        assert ends[-1] == ("v2", "Promoted", "PromotedBySteps")
+
+
+def test_a_lost_record_is_made_again_from_the_same_spec() -> None:
+    world = World()
+    world.settle(5)
+    v1 = world.revision_of("v1")
+    world.lose_record(v1)
+    world.settle(2)
+    assert world.records[v1].template == template("v1")
+    assert (world.status.phase, world.status.message) == ("Healthy", "")
+
+
 def test_history_limit_keeps_the_newest_and_those_in_use() -> None:
     world = World(make_spec(revision_history_limit=2))
     world.settle(5)

@@ -185,3 +185,28 @@ async def test_a_refusal_in_other_words_is_no_news(scene: Scene) -> None:
         await scene.apply(scene.record("v1", created_at=10.0 + number))
     assert scene.heard("ApplyRefused") == [said]
     assert scene.notified == ["ml/fraud"]
+
+
+async def test_what_runs_without_a_record_is_left_alone_while_it_is_wanted(scene: Scene) -> None:
+    """Its record was deleted while no operator was there."""
+    old, new = scene.record("v1"), scene.record("v2")
+    await scene.apply(old, new)
+    gone = f"/controllerrevisions/{old.name}"
+    del scene.api.objects[next(path for path in scene.api.objects if path.endswith(gone))]
+    scene.cache.drop(CONTROLLER_REVISION, "ml", old.name)
+    body = scene.cache.get(MODEL_DEPLOYMENT, "ml", "fraud")
+    assert body is not None
+    status = {"stable": {"revision": old.name, "version": "v1"}}
+    scene.cache.take(
+        MODEL_DEPLOYMENT, {**body.body, "metadata": {**body.body["metadata"], "resourceVersion": "2"}, "status": status}
+    )
+    scene.deployment = ClusterDeployment("ml/fraud", "md", scene.around)
+
+    seen = scene.deployment.seen().revisions[old.name].record
+    assert (seen.version, seen.lost) == ("v1", True)
+    await scene.apply(seen, new, **{old.name: 2, new.name: 1})
+    assert scene.there(f"/deployments/{old.name}")
+    assert scene.there(f"/services/{old.name}")
+    assert not scene.there(gone), "nobody knows what to write"
+    await scene.apply(seen, new, **{new.name: 1})
+    assert not scene.there(f"/deployments/{old.name}")

@@ -16,7 +16,10 @@ Verb = Literal["promote", "rollback", "pause", "resume", "retry"]
 
 
 class RevisionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A revision as it is kept: immutable, named by the hash of what it runs."""
+    """A revision as it is kept: immutable, named by the hash of what it runs.
+
+    Without a template it is what can still be told of a revision that runs though its record was deleted: `lost`.
+    """
 
     name: str
     version: str
@@ -24,6 +27,11 @@ class RevisionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
     model: Model
     tls: Tls | None = None
     created_at: float = 0.0
+
+    @property
+    def lost(self) -> bool:
+        """It runs on as it is; nothing of it can be made or changed."""
+        return not self.template
 
 
 class RevisionState(Struct, frozen=True, kw_only=True):

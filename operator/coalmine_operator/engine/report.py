@@ -35,6 +35,17 @@ def _phase(turn: Turn) -> tuple[Phase, str]:
     return "Progressing", turn.waiting_for
 
 
+def _lost(turn: Turn) -> str:
+    """What to do about a stable revision of which nothing but its running pods is left."""
+    record = turn.record(turn.stable)
+    if record is None or not record.lost:
+        return ""
+    return (
+        f"the record of {record.version} ({record.name}) was deleted: its Deployment runs on as it is, cannot be "
+        f"scaled or made again; apply the manifest of {record.version} once more, or promote another version"
+    )
+
+
 def _phase_at_rest(turn: Turn) -> tuple[Phase, str]:
     status = turn.status
     last = status.last_rollback
@@ -148,6 +159,8 @@ def _track(turn: Turn, plan: Plan, revision: str) -> TrackStatus | None:
 def report(turn: Turn, plan: Plan) -> None:
     """Write what people read into the status."""
     phase, message = _phase(turn)
+    if lost := _lost(turn):
+        message = f"{message}; {lost}" if message else lost
     rollout = turn.rollout
     steps = turn.spec.strategy.canary.steps
     turn.update(phase=phase, message=message)

@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,9 +16,10 @@ from coalmine_sidecar.contract import Routing
 
 from ...api import conditions
 from ...api.problems import Invalid
+from ...api.spec import Model
 from ...api.status import Condition, Status
 from ...api.wire import from_wire, to_wire
-from ...engine.model import Observed, Plan, RevisionState
+from ...engine.model import Observed, Plan, RevisionRecord, RevisionState
 from ...render import labels
 from ...render.injection import ADMIN_PORT
 from ...render.manifests import Kept, OwnerRef, Patch, inject_revision, manifests
@@ -161,8 +162,10 @@ class ClusterDeployment:
         pods: dict[str, list[Held]] = {}
         for pod in self._pods():
             pods.setdefault(pod.revision, []).append(pod)
+        records = {name: one.record for name, one in self._revisions().items()}
+        records |= {name: one for name, one in self._lost(pods).items() if name not in records}
         return Observed(
-            revisions={name: self._state(one, pods.get(name, [])) for name, one in self._revisions().items()},
+            revisions={name: self._state(one, pods.get(name, [])) for name, one in records.items()},
             weights=self._snapshots.weights(),
             mirrors=self._snapshots.mirrors(),
             epochs=self._snapshots.epochs(),
@@ -170,11 +173,31 @@ class ClusterDeployment:
             refused=self._failures.refused.get("", ""),
         )
 
-    def _state(self, one: Kept, pods: list[Held]) -> RevisionState:
-        name = one.record.name
+    def _lost(self, pods: Container[str]) -> dict[str, RevisionRecord]:
+        """By name, what can be told of revisions that run though their record was deleted; `pods`: who has any."""
+        spec, status = (self._reading.spec if self._reading else None) or self._last_good.spec, self.status()
+        versions = {entry.revision: entry.version for entry in status.history}
+        versions |= {
+            track.revision: track.version for track in (status.stable, status.canary, status.fallback) if track
+        }
+        stable = status.stable.revision if status.stable else ""
+        return {
+            held.name: RevisionRecord(
+                name=held.name,
+                version=versions.get(held.name, held.name),
+                template={},
+                model=spec.model if spec else Model(),
+                tls=spec.tls if spec else None,
+            )
+            for held in self._mine(DEPLOYMENT)
+            if held.revision == held.name and (held.name in pods or held.name == stable)
+        }
+
+    def _state(self, record: RevisionRecord, pods: list[Held]) -> RevisionState:
+        name = record.name
         deployment = self._around.cache.get(DEPLOYMENT, self._namespace, name)
         return RevisionState(
-            record=one.record,
+            record=record,
             pods=len(pods),
             ready=sum(map(ready, pods)),
             failure=self._failures.text(name, deployment, pods) or self._not_ready(pods),
@@ -235,6 +258,10 @@ class ClusterDeployment:
             return
         routing = self._routing.wanted(desired, plan)
         known = {name: one.injected for name, one in self._revisions().items()}
+        lost = {record.name for record in plan.records if record.lost}
+        # Nobody knows what their pods are made of: what is there stays as it is, as long as it is wanted.
+        plan = replace(plan, records=tuple(record for record in plan.records if not record.lost))
+        left_alone = {name for name in lost if plan.replicas.get(name)}
         refresh = held.refresh
         refreshed = _meant(refresh, plan) if refresh else set()
         wanted = manifests(
@@ -247,7 +274,7 @@ class ClusterDeployment:
             injected={name: patch for name, patch in known.items() if name not in refreshed},
         )
         if await self._bring(wanted, routing):
-            await self._sweep(wanted)
+            await self._sweep(wanted, left_alone)
         if not desired.problems:
             await self._remember(desired, wanted[0]["metadata"])
         self._tell_notes(desired, plan, known)
@@ -300,15 +327,18 @@ class ClusterDeployment:
             self._tell.once(conditions.APPLY_REFUSED, next(iter(refused.values())), mark=first)
         return routed
 
-    async def _sweep(self, wanted: Iterable[Mapping[str, Any]]) -> None:
-        """Delete the children that are not wanted; pods first, so that nothing they need goes before them."""
+    async def _sweep(self, wanted: Iterable[Mapping[str, Any]], left_alone: Container[str]) -> None:
+        """Delete the children that are not wanted; pods first, so that nothing they need goes before them.
+
+        `left_alone`: revisions whose children stay, wanted or not.
+        """
         places = {(kind_of(obj), obj["metadata"]["name"]) for obj in wanted}
         self._kept.forget_all_but(name for kind, name in places if kind is CONTROLLER_REVISION)
         for kind in reversed(CHILDREN):
             if kind is SECRET:
                 continue  # the routing file, which stays: so nobody has to give us the right to delete Secrets
             for held in self._mine(kind):
-                if (kind, held.name) not in places:
+                if (kind, held.name) not in places and held.revision not in left_alone:
                     await self._around.applier.remove(held)
 
     async def take_away(self, annotation: str, value: str) -> None:
