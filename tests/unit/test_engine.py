@@ -578,10 +578,21 @@ def test_why_there_is_no_fallback_is_told() -> None:
 def test_what_the_platform_cannot_do_is_told_until_it_can() -> None:
     world = World()
     world.refused_by_cluster = "Service refused: taken"
+    world.reconcile()
+    assert condition(world, "Available") == ("False", "ApplyRefused", "Service refused: taken")
     world.settle(5)
     assert (world.status.phase, world.status.message) == ("Degraded", "Service refused: taken")
-    for kind in ("Available", "Progressing"):
-        assert condition(world, kind) == ("False", "ApplyRefused", "Service refused: taken")
+    assert condition(world, "Progressing") == ("False", "ApplyRefused", "Service refused: taken")
+    assert condition(world, "Available") == ("True", "MinimumReplicasAvailable", "Service refused: taken")
+    edit(world, "v2")
+    world.settle(4)
+    assert (world.status.phase, world.status.message) == ("Progressing", "Service refused: taken; pause of 10s")
+    assert condition(world, "Available")[0] == "True", "stable answers"
+    world.kill_pods(world.revision_of("v1"))
+    world.reconcile()
+    assert condition(world, "Available") == ("False", "ApplyRefused", "Service refused: taken")
+    world.spec = make_spec()
+    world.settle(20)
     world.refused_by_cluster = ""
     world.settle(1)
     assert world.status.phase == "Healthy"

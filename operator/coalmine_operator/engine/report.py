@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from ..api import conditions as reasons
 from ..api.status import Condition, Phase, TrackStatus
@@ -10,11 +10,14 @@ from .model import Plan
 from .steps import deciding, pods_needed, waits_to_be_told
 from .turn import Turn
 
+#: Characters of the status's message.
+MAX_TEXT: Final = 2000
+
 
 def _phase(turn: Turn) -> tuple[Phase, str]:
     rollout = turn.rollout
     if turn.problems:
-        return "InvalidSpec", "; ".join(turn.problems)[:2000]
+        return "InvalidSpec", "; ".join(turn.problems)[:MAX_TEXT]
     if rollout is None:
         return _phase_at_rest(turn)
     if not rollout.previous:
@@ -73,10 +76,10 @@ def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, s
     serving = (
         {r.revision for r in plan.routing.routes if r.weight and turn.ready(r.revision)} if plan.routing else set()
     )
-    if turn.observed.refused:
+    if turn.ready(turn.stable):
+        available = (True, reasons.MINIMUM_REPLICAS_AVAILABLE, turn.observed.refused)
+    elif turn.observed.refused:
         available = (False, reasons.APPLY_REFUSED, turn.observed.refused)
-    elif turn.ready(turn.stable):
-        available = (True, reasons.MINIMUM_REPLICAS_AVAILABLE, "")
     elif serving:
         names = ", ".join(turn.version(name) for name in sorted(serving))
         available = (True, reasons.SERVED_BY_FALLBACK, f"{names} answers for stable")
@@ -159,8 +162,9 @@ def _track(turn: Turn, plan: Plan, revision: str) -> TrackStatus | None:
 def report(turn: Turn, plan: Plan) -> None:
     """Write what people read into the status."""
     phase, message = _phase(turn)
-    if lost := _lost(turn):
-        message = f"{message}; {lost}" if message else lost
+    # Whatever else goes on: these wait for somebody to mend them.
+    wrong = [why for why in (turn.observed.refused, _lost(turn)) if why and why not in message]
+    message = "; ".join((*wrong, message) if message else wrong)[:MAX_TEXT]
     rollout = turn.rollout
     steps = turn.spec.strategy.canary.steps
     turn.update(phase=phase, message=message)
