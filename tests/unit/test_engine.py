@@ -480,6 +480,20 @@ def test_an_invalid_spec_holds_and_still_guards() -> None:
     assert world.status.phase == "InvalidSpec"
 
 
+def test_a_refused_manifest_is_not_promoted() -> None:
+    """`kubectl apply`, then `kubectl wait --for=condition=Promoted`: what was promoted is an older one."""
+    world = World()
+    world.settle(5)
+    assert condition(world, "Promoted") == ("True", "RolloutComplete", "")
+    world.problems = ("spec.replicas: -1 is under 0",)
+    world.settle(1)
+    assert condition(world, "Promoted") == ("False", "InvalidSpec", "spec.replicas: -1 is under 0")
+    assert condition(world, "Available")[0] == "True"
+    world.problems = ()
+    world.settle(1)
+    assert condition(world, "Promoted") == ("True", "RolloutComplete", "")
+
+
 def test_a_version_names_one_template_for_ever() -> None:
     world = World()
     world.settle(5)

@@ -102,7 +102,8 @@ def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, s
         progressing = (False, reasons.APPLY_REFUSED)
     if phase in ("Progressing", "Promoting") and rollout and turn.ready(rollout.revision) < pods_needed(turn, rollout):
         progressing = (True, reasons.WAITING_FOR_PODS)
-    promoted = bool(turn.stable) and turn.stable == turn.target.name
+    # While a newer manifest is refused, the target is that of the last good one.
+    promoted = bool(turn.stable) and turn.stable == turn.target.name and not turn.problems
     fallback = turn.fallback
     if not fallback:
         standing_by = (False, *_no_fallback(turn))
@@ -115,7 +116,11 @@ def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, s
     return {
         reasons.AVAILABLE: available,
         reasons.PROGRESSING: (*progressing, status.message),
-        reasons.PROMOTED: (promoted, reasons.ROLLOUT_COMPLETE if promoted else _unpromoted(rollout is not None), ""),
+        reasons.PROMOTED: (
+            promoted,
+            reasons.ROLLOUT_COMPLETE if promoted else _unpromoted(turn),
+            "; ".join(turn.problems),
+        ),
         reasons.ROLLED_BACK: (back is not None, back.reason if back else "None", last.message if back and last else ""),
         reasons.FALLBACK_READY: standing_by,
     }
@@ -142,8 +147,10 @@ def _tell_availability(turn: Turn, before: Condition | None, reason: str, messag
         turn.tell(reason, message or "no version has a ready pod: requests get 503", warning=True)
 
 
-def _unpromoted(under_way: bool) -> str:
-    return reasons.ROLLOUT_IN_PROGRESS if under_way else reasons.WAITING_FOR_PODS
+def _unpromoted(turn: Turn) -> str:
+    if turn.problems:
+        return reasons.INVALID_SPEC
+    return reasons.ROLLOUT_IN_PROGRESS if turn.rollout is not None else reasons.WAITING_FOR_PODS
 
 
 def _track(turn: Turn, plan: Plan, revision: str) -> TrackStatus | None:
