@@ -114,6 +114,7 @@ class World:
         self.broken: set[str] = set()
         self.problems: tuple[str, ...] = ()
         self.refused_by_cluster = ""
+        self.behind: tuple[str, ...] = ()
         self.uids = 0
         self.orders: list[Order] = []
         self.alert_events: list[AlertStatus] = []
@@ -162,6 +163,7 @@ class World:
             orders=tuple(self.orders),
             problems=self.problems,
             refused=self.refused_by_cluster,
+            behind=self.behind,
         )
 
     def reconcile(self, crash_after: str = "") -> Plan:

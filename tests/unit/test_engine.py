@@ -103,6 +103,28 @@ def test_why_a_canary_has_no_pods_is_told() -> None:
     assert condition(world, "Progressing")[:2] == ("True", "RolloutInProgress")
 
 
+def test_sidecars_that_do_not_take_up_a_weight_are_named_after_a_while() -> None:
+    world = with_steps(Step(set_weight=10))
+    edit(world, "v2")
+    world.behind = tuple(f"p{number} routes by generation 3, not 4" for number in range(5))
+    world.reconcile()
+    world.start_pods()
+    for _ in range(29):
+        world.reconcile()
+        assert "p0" not in world.status.message
+        world.now += 1
+    assert world.status.message == "sidecars take up weight 10"
+    world.now += 2
+    world.reconcile()
+    assert world.status.message.startswith(
+        "sidecars take up weight 10: p0 routes by generation 3, not 4, p1 routes by generation 3, not 4, "
+        "p2 routes by generation 3, not 4 and 2 more; delete a pod"
+    )
+    world.sync_sidecars()
+    world.reconcile()
+    assert "take up weight 10" not in world.status.message
+
+
 def test_weight_waits_for_pods_and_pods_for_the_step() -> None:
     world = with_steps(Step(set_weight=10), Step(pause=Pause(duration=Duration(3))), Step(set_weight=100))
     edit(world, "v2")

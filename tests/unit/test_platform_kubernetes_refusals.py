@@ -14,6 +14,7 @@ from tests.unit.test_platform_kubernetes_applying import FailingApi
 from coalmine_operator.api.spec import Metadata
 from coalmine_operator.api.status import Status, Told
 from coalmine_operator.engine import Plan, RevisionRecord
+from coalmine_operator.engine.model import Route, RoutePlan
 from coalmine_operator.engine.revisions import target_of
 from coalmine_operator.platforms.base import Desired
 from coalmine_operator.platforms.kubernetes.access import Access
@@ -23,10 +24,12 @@ from coalmine_operator.platforms.kubernetes.client import Client
 from coalmine_operator.platforms.kubernetes.deployment import ClusterDeployment
 from coalmine_operator.platforms.kubernetes.events import Poster
 from coalmine_operator.platforms.kubernetes.held import Held
-from coalmine_operator.platforms.kubernetes.kinds import CONTROLLER_REVISION, MODEL_DEPLOYMENT, kind_of
+from coalmine_operator.platforms.kubernetes.kinds import CONTROLLER_REVISION, MODEL_DEPLOYMENT, POD, kind_of
 from coalmine_operator.platforms.kubernetes.settings import Settings
 from coalmine_operator.platforms.kubernetes.surroundings import Surroundings
+from coalmine_operator.render import labels
 from coalmine_operator.render.injection import InjectionSettings
+from coalmine_sidecar.contract import Snapshot
 
 METADATA = Metadata(name="fraud", namespace="ml", uid="md", generation=1)
 UNTYPED = (
@@ -90,9 +93,9 @@ class Scene:
     def record(self, version: str = "v1", created_at: float = 1000.0) -> RevisionRecord:
         return target_of(METADATA, make_spec(version), created_at)
 
-    async def apply(self, *records: RevisionRecord, **replicas: int) -> None:
+    async def apply(self, *records: RevisionRecord, routing: RoutePlan | None = None, **replicas: int) -> None:
         spec = make_spec(records[-1].version)
-        plan = Plan(records=records, replicas=replicas or {record.name: 2 for record in records})
+        plan = Plan(records=records, replicas=replicas or {record.name: 2 for record in records}, routing=routing)
         await self.deployment.apply(Desired(metadata=METADATA, spec=spec, status=Status(), problems=()), plan)
 
     def heard(self, reason: str) -> list[str]:
@@ -210,3 +213,23 @@ async def test_what_runs_without_a_record_is_left_alone_while_it_is_wanted(scene
     assert not scene.there(gone), "nobody knows what to write"
     await scene.apply(seen, new, **{new.name: 1})
     assert not scene.there(f"/deployments/{old.name}")
+
+
+async def test_ready_pods_that_do_not_route_as_told_are_named(scene: Scene) -> None:
+    record = scene.record("v1")
+    route = Route(revision=record.name, track="stable", weight=100)
+    await scene.apply(record, routing=RoutePlan(routes=(route,), epoch="1"))
+    for name in ("a", "b", "c", "starting"):
+        about = {
+            "name": name,
+            "namespace": "ml",
+            "uid": name,
+            "resourceVersion": "1",
+            "labels": {labels.MODELDEPLOYMENT: "fraud", labels.REVISION: record.name},
+        }
+        conditions = [{"type": "Ready", "status": str(name != "starting")}]
+        scene.cache.take(POD, {"metadata": about, "status": {"conditions": conditions}})
+    for name, generation in (("a", 1), ("b", 0)):
+        snapshot = Snapshot(pod=name, revision=record.name, boot="x", at=1.0, generation=generation)
+        scene.deployment._snapshots.take(name, snapshot)
+    assert scene.deployment.seen().behind == ("b routes by generation 0, not 1", "c does not answer on :8010")

@@ -69,7 +69,8 @@ class Observed(Struct, frozen=True, kw_only=True):
     name, then revision. `values`: raw outputs of the stable revision, by output. `alert_events`: what the webhook
     heard since the last step, `resolved_at` 0 for firing ones. `problems`: why the newest spec is not the one given
     here (the last good one), or empty. `refused`: what the platform cannot do for the deployment as a whole, such as
-    the Service that clients ask: one line, or empty.
+    the Service that clients ask: one line, or empty. `behind`: of ready pods whose sidecar does not route by the newest
+    routing file, which one it is and what it does instead, a line each.
     """
 
     revisions: Mapping[str, RevisionState] = {}
@@ -81,6 +82,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     orders: tuple[Order, ...] = ()
     problems: tuple[str, ...] = ()
     refused: str = ""
+    behind: tuple[str, ...] = ()
 
 
 class Route(Struct, frozen=True, kw_only=True):

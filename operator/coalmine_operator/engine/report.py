@@ -104,6 +104,7 @@ def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, s
         progressing = (True, reasons.WAITING_FOR_PODS)
     # While a newer manifest is refused, the target is that of the last good one.
     promoted = bool(turn.stable) and turn.stable == turn.target.name and not turn.problems
+    how_far = reasons.ROLLOUT_COMPLETE if promoted else _unpromoted(turn)
     fallback = turn.fallback
     if not fallback:
         standing_by = (False, *_no_fallback(turn))
@@ -116,11 +117,7 @@ def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, s
     return {
         reasons.AVAILABLE: available,
         reasons.PROGRESSING: (*progressing, status.message),
-        reasons.PROMOTED: (
-            promoted,
-            reasons.ROLLOUT_COMPLETE if promoted else _unpromoted(turn),
-            "; ".join(turn.problems),
-        ),
+        reasons.PROMOTED: (promoted, how_far, "; ".join(turn.problems)),
         reasons.ROLLED_BACK: (back is not None, back.reason if back else "None", last.message if back and last else ""),
         reasons.FALLBACK_READY: standing_by,
     }

@@ -171,6 +171,7 @@ class ClusterDeployment:
             epochs=self._snapshots.epochs(),
             values=self._snapshots.values(stable.revision if stable else ""),
             refused=self._failures.refused.get("", ""),
+            behind=self._routing.behind(pod.name for some in pods.values() for pod in some if ready(pod)),
         )
 
     def _lost(self, pods: Container[str]) -> dict[str, RevisionRecord]:
