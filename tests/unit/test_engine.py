@@ -420,6 +420,8 @@ def test_rollback_by_order_long_after_promotion_waits_for_full_scale() -> None:
     assert world.file_weights == {v1: 100}
     world.settle(20)
     assert not world.pods.get(v2)
+    without = "v2 was rolled back: the next promotion leaves a fallback"
+    assert condition(world, "FallbackReady") == ("False", "NoFallback", without)
     assert world.status.history[-1].actor == "ada@laptop"
     assert [(h.id, h.version, h.result) for h in world.status.history] == [
         (1, "v1", "Promoted"),

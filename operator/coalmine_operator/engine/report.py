@@ -128,6 +128,9 @@ def _no_fallback(turn: Turn) -> tuple[str, str]:
     if turn.spec.fallback is None:
         return reasons.NO_FALLBACK, ""
     if not previous or previous == turn.stable:
+        last = turn.status.last_rollback
+        if last is not None and last.promoted and last.target == turn.stable:
+            return reasons.NO_FALLBACK, f"{last.source_version} was rolled back: the next promotion leaves a fallback"
         return reasons.NO_FALLBACK, "no version was stable before this one"
     quarantined = turn.quarantined(previous)
     why = f"is quarantined ({quarantined.reason})" if quarantined else "is not kept any more"
