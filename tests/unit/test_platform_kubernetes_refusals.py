@@ -200,6 +200,8 @@ async def test_what_runs_without_a_record_is_left_alone_while_it_is_wanted(scene
     body = scene.cache.get(MODEL_DEPLOYMENT, "ml", "fraud")
     assert body is not None
     status = {"stable": {"revision": old.name, "version": "v1"}}
+    scene.deployment = ClusterDeployment("ml/fraud", "md", scene.around)
+    assert old.name not in scene.deployment.seen().revisions, "no traffic rests on it"
     scene.cache.take(
         MODEL_DEPLOYMENT, {**body.body, "metadata": {**body.body["metadata"], "resourceVersion": "2"}, "status": status}
     )

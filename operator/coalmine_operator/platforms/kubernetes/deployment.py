@@ -163,7 +163,7 @@ class ClusterDeployment:
         for pod in self._pods():
             pods.setdefault(pod.revision, []).append(pod)
         records = {name: one.record for name, one in self._revisions().items()}
-        records |= {name: one for name, one in self._lost(pods).items() if name not in records}
+        records |= {name: one for name, one in self._lost().items() if name not in records}
         return Observed(
             revisions={name: self._state(one, pods.get(name, [])) for name, one in records.items()},
             weights=self._snapshots.weights(),
@@ -174,14 +174,14 @@ class ClusterDeployment:
             behind=self._routing.behind(pod.name for some in pods.values() for pod in some if ready(pod)),
         )
 
-    def _lost(self, pods: Container[str]) -> dict[str, RevisionRecord]:
-        """By name, what can be told of revisions that run though their record was deleted; `pods`: who has any."""
+    def _lost(self) -> dict[str, RevisionRecord]:
+        """By name, what can be told of revisions that traffic rests on and that run though their record was deleted."""
         spec, status = (self._reading.spec if self._reading else None) or self._last_good.spec, self.status()
         versions = {entry.revision: entry.version for entry in status.history}
-        versions |= {
-            track.revision: track.version for track in (status.stable, status.canary, status.fallback) if track
-        }
-        stable = status.stable.revision if status.stable else ""
+        relied_on = {status.rollout.previous} if status.rollout else set()
+        if status.stable:
+            relied_on.add(status.stable.revision)
+            versions[status.stable.revision] = status.stable.version
         return {
             held.name: RevisionRecord(
                 name=held.name,
@@ -191,7 +191,7 @@ class ClusterDeployment:
                 tls=spec.tls if spec else None,
             )
             for held in self._mine(DEPLOYMENT)
-            if held.revision == held.name and (held.name in pods or held.name == stable)
+            if held.revision == held.name and held.name in relied_on
         }
 
     def _state(self, record: RevisionRecord, pods: list[Held]) -> RevisionState:
