@@ -237,6 +237,15 @@ def test_order_of_keys_makes_no_write() -> None:
     assert rendered(plan=replace(PLAN, records=records)) == rendered()
 
 
+def test_what_somebody_may_set_is_sent_even_where_it_is_the_default() -> None:
+    """Only what is sent is owned, and only drift of what is owned is seen: a paused Deployment would roll no more."""
+    for obj in rendered():
+        if obj["kind"] == "Deployment":
+            assert obj["spec"]["paused"] is False
+        if obj["kind"] == "Service":
+            assert obj["spec"]["publishNotReadyAddresses"] is False
+
+
 def test_templates_that_take_no_sidecar_are_named_by_their_path() -> None:
     raw = changed("spec.template.spec.hostNetwork", value=True)
     raw["spec"]["fallback"]["template"]["spec"]["containers"][0]["ports"] = [{"containerPort": 8008}]
