@@ -254,10 +254,13 @@ def test_templates_that_take_no_sidecar_are_named_by_their_path() -> None:
     lines = [str(problem) for problem in problems(METADATA, spec, SETTINGS)]
     assert [line.split(": ")[0] for line in lines] == [
         "spec.template.spec.hostNetwork",
-        "spec.template.spec.containers",
-        "spec.fallback.template.spec.containers",
+        "spec.model.port",
         "spec.fallback.template.spec.containers[0].ports[0].containerPort",
     ]
+    assert lines[1] == (
+        "spec.model.port: 8009 is the sidecar's: ports 8008 to 8010 have to be free; "
+        "let the model listen on another one"
+    )
     assert problems(METADATA, SPEC, SETTINGS) == ()
 
 

@@ -89,7 +89,7 @@ def problems(metadata: Metadata, spec: ModelDeploymentSpec, settings: InjectionS
             inject(template, settings, identity=_identity(metadata.uid, metadata, "", spec.model, spec.tls), path=path)
         except Invalid as error:
             found += error.problems
-    return tuple(found)
+    return tuple(dict.fromkeys(found))  # the model's port is the same one for both
 
 
 def manifests(
