@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
 import yaml
-from tests.chart.chart import CHART, SETS, Chart, RefusedValuesError
+from tests.chart.chart import CHART, NAMESPACE, RELEASE, ROOT, SETS, Chart, RefusedValuesError
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -144,3 +145,20 @@ def test_lint(chart: Chart, name: str) -> None:
 
 def test_as_a_dependency_helm_hands_it_global_values(chart: Chart) -> None:
     assert chart.text({"global": {"whatever": 1}})
+
+
+def test_the_chart_takes_every_value_that_the_readme_names(chart: Chart) -> None:
+    rows = re.findall(
+        r"^\| (`.*`) \|", (ROOT / "README.md").read_text().partition("| value |")[2].partition("\n\n")[0], re.M
+    )
+    named = [value for row in rows for value in re.findall(r"`([^`]+)`", row)]
+    assert len(named) > 4
+    flags = [word for one in named for word in ("--set", value_of(one))]
+    done = chart.run("template", RELEASE, CHART, "--namespace", NAMESPACE, *flags)
+    assert done.returncode == 0, done.stderr
+
+
+def value_of(named: str) -> str:
+    """`name=value` as `--set` takes it, from a cell that may leave the value out."""
+    name, _, value = named.partition("=")
+    return f"{name}={value.lower() or ('true' if name.endswith('.enabled') else 'mine')}"
