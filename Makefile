@@ -50,8 +50,8 @@ bench: $(VENV)/.dev ## the relay beside nginx, haproxy, queue-proxy and aiohttp;
 	$(BIN)/python -m tests.benchmarks.relay $(ARGS)
 
 .PHONY: cluster
-cluster: $(VENV)/.dev ## a real Kubernetes node in the foreground (root; see make tools); says how to use it
-	$(BIN)/python -m tests.cluster.lab
+cluster: $(VENV)/.dev ## a real Kubernetes node with this project's images in the foreground (root; see make tools); says how to use it
+	$(BIN)/python -m tests.cluster.lab images
 
 .PHONY: test-cluster
 test-cluster: $(VENV)/.dev ## the tests on a real Kubernetes node alone, or on the cluster of COALMINE_KUBECONFIG

@@ -75,6 +75,9 @@ def test_users_get_what_their_namespace_role_says(chart: Chart) -> None:
     view = named(objects, "ClusterRole", "coalmine:coalmine-system:view")
     assert view["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] == "true"
     assert {resource for _, resource, _, _ in rights(view["rules"])} == {"modeldeployments"}
+    edit = named(objects, "ClusterRole", "coalmine:coalmine-system:edit")
+    scale = {verb for _, resource, verb, _ in rights(edit["rules"]) if resource == "modeldeployments/scale"}
+    assert scale == {"get", "patch", "update"}  # as `kubectl scale` and people's own scalers go about it
     assert not [
         one for one in chart.render({"rbac": {"aggregate": False}}) if one["metadata"]["name"].endswith(":view")
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
-from tests.chart.chart import CHART, NAMESPACE, SETS, Chart, Object, named, of_kind, pod_templates
+from tests.chart.chart import CHART, NAMESPACE, ROOT, SETS, Chart, Object, named, of_kind, pod_templates
 
 Name = tuple[str, str]
 
@@ -161,6 +162,11 @@ def test_notes_say_the_next_command(chart: Chart) -> None:
     said = notes(chart)
     assert f"kubectl -n {NAMESPACE} rollout status deployment/coalmine-operator" in said
     assert "kubectl apply -f" in said
+    manifests = re.findall(r"[\w/-]+\.yaml", said)
+    assert manifests
+    assert all((ROOT / manifest).is_file() for manifest in manifests)
+    (section,) = re.findall(r'README says under "(.*)"', said)
+    assert f"## {section}\n" in (ROOT / "README.md").read_text()
     assert f"url: http://coalmine-operator.{NAMESPACE}.svc.cluster.local/alerts" in said
     assert "get secret coalmine-alerts -o jsonpath='{.data.token}'" in said
     assert "No rules for Prometheus were installed" in said

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from tests.cluster.lab import __main__ as lab
 from tests.cluster.lab import cache
 from tests.cluster.lab.archive import Layer, read_config, read_names, write_archive
 from tests.cluster.lab.cache import PROJECT, fingerprint, made_once
@@ -99,3 +101,17 @@ def test_a_program_that_fails_is_quoted() -> None:
         run("sleep", "5", timeout=0.1)
     with pytest.raises(LabError, match="no-such-program: No such file"):
         run("no-such-program")
+
+
+def test_the_command_for_the_node_names_the_images_that_it_has() -> None:
+    """`make cluster` says it; images are called as the chart's values have them, but for the tag."""
+    values = yaml.safe_load((PROJECT / "helm/coalmine/values.yaml").read_text())
+    repositories = {values["image"]["repository"], values["sidecar"]["image"]["repository"]}
+    assert {f"{name}:dev" for name in repositories} <= {image.name for image in lab.IMAGES}
+    assert lab.INSTALL.endswith("--set image.tag=dev,sidecar.image.tag=dev")
+    model = (PROJECT / "examples/breast-cancer-cluster.yaml").read_text()
+    assert any(f"image: {image.name}\n" in model for image in lab.IMAGES)
+
+
+def test_an_unknown_word_is_answered_with_the_usage() -> None:
+    assert lab.main(["image"]) == "usage: python -m tests.cluster.lab [build | images]"

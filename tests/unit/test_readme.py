@@ -6,8 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from coalmine_operator.api.decode import Invalid, decode, read_manifests
+from coalmine_operator.render import labels
+from coalmine_operator.render.adoption import asks
+from coalmine_operator.render.injection import PORT_NAMES
 from coalmine_sidecar.contract import RevisionRoute, Routing
 from coalmine_sidecar.telemetry import QueueCounters, Telemetry
 from coalmine_sidecar.telemetry.generations import counters_of
@@ -48,3 +52,13 @@ def test_the_metrics_named_are_those_there_are() -> None:
     named = {name.removesuffix("_total") for name in re.findall(r"`(coalmine_\w+)`", README)}
     assert named - there <= {"coalmine_model_memory_bytes", "coalmine_model_cpu_seconds"}  # need a process to look at
     assert there - named <= {"coalmine_build_info", "coalmine_draining", "coalmine_model_cpu_limit_cores"}
+
+
+def test_a_deployment_is_adopted_as_shown() -> None:
+    (section,) = re.findall(r"^## Adopt an existing Deployment$(.*?)^## ", README, re.MULTILINE | re.DOTALL)
+    (shown,) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    deployment, service = yaml.safe_load_all(shown)
+    assert asks(deployment["spec"]["template"])
+    assert service["spec"]["ports"][0]["targetPort"] in PORT_NAMES
+    annotations = set(re.findall(r"^\| `(coalmine\.dev/[a-z-]+)` \|", section, re.MULTILINE))
+    assert annotations == {labels.MODEL_PORT, labels.MODEL_CONTAINER, labels.MODEL_NAME}

@@ -29,7 +29,8 @@
 {{- ternary .Values.alerts.existingSecret.key "token" (ne .Values.alerts.existingSecret.name "") }}
 {{- end }}
 
-{{/* Labels. The argument is (list context component). */}}
+{{/* Labels. The argument is (list context component), of labels also (list context component further): these come before
+     commonLabels, and no key may stand twice. */}}
 {{- define "coalmine.selector" -}}
 {{- $ := index . 0 -}}
 app.kubernetes.io/name: {{ $.Chart.Name }}
@@ -44,7 +45,7 @@ app.kubernetes.io/version: {{ $.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ $.Release.Service }}
 app.kubernetes.io/part-of: coalmine
 helm.sh/chart: {{ $.Chart.Name }}-{{ $.Chart.Version | replace "+" "_" }}
-{{- with $.Values.commonLabels }}
+{{- with merge (dict) (index (append . dict) 2 | default dict) ($.Values.commonLabels | default dict) }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
