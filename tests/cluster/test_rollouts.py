@@ -41,6 +41,13 @@ def release(cluster: Cluster, operator_image: str, sidecar_image: str) -> Iterat
         yield release
 
 
+@pytest.fixture(autouse=True)
+def operators_log(release: Install) -> Iterator[None]:
+    """Its end, for the report of a test that fails."""
+    yield
+    print("the end of the operator's log:", *release.log("operator").splitlines()[-60:], sep="\n")
+
+
 @pytest.fixture(scope="module")
 def watching(
     release: Install, shown: Callable[[], AbstractContextManager[object]], tmp_path_factory: pytest.TempPathFactory
