@@ -16,10 +16,7 @@ Verb = Literal["promote", "rollback", "pause", "resume", "retry"]
 
 
 class RevisionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A revision as it is kept: immutable, named by the hash of what it runs.
-
-    Without a template it is what can still be told of a revision that runs though its record was deleted: `lost`.
-    """
+    """A revision as it is kept: immutable, named by the hash of what it runs."""
 
     name: str
     version: str
@@ -27,11 +24,6 @@ class RevisionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
     model: Model
     tls: Tls | None = None
     created_at: float = 0.0
-
-    @property
-    def lost(self) -> bool:
-        """It runs on as it is; nothing of it can be made or changed."""
-        return not self.template
 
 
 class RevisionState(Struct, frozen=True, kw_only=True):
@@ -69,8 +61,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     name, then revision. `values`: raw outputs of the stable revision, by output. `alert_events`: what the webhook
     heard since the last step, `resolved_at` 0 for firing ones. `problems`: why the newest spec is not the one given
     here (the last good one), or empty. `refused`: what the platform cannot do for the deployment as a whole, such as
-    the Service that clients ask: one line, or empty. `behind`: of ready pods whose sidecar does not route by the newest
-    routing file, which one it is and what it does instead, a line each.
+    the Service that clients ask: one line, or empty.
     """
 
     revisions: Mapping[str, RevisionState] = {}
@@ -82,7 +73,6 @@ class Observed(Struct, frozen=True, kw_only=True):
     orders: tuple[Order, ...] = ()
     problems: tuple[str, ...] = ()
     refused: str = ""
-    behind: tuple[str, ...] = ()
 
 
 class Route(Struct, frozen=True, kw_only=True):

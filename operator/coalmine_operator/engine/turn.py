@@ -52,8 +52,7 @@ class Turn:
         self.problems = problems
 
     def _keep(self, record: RevisionRecord) -> RevisionRecord:
-        known = self.records.get(record.name)
-        return known if known is not None and not known.lost else record
+        return self.records.get(record.name, record)
 
     def record(self, name: str) -> RevisionRecord | None:
         """The record of a revision that exists or is asked for now."""
