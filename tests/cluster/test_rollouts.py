@@ -9,7 +9,7 @@ import datetime as dt
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from statistics import median
 from typing import Any
 
@@ -18,6 +18,7 @@ from tests.cluster.figures import Figure
 from tests.cluster.installed import Install, installed
 from tests.cluster.lab.cluster import Cluster
 from tests.cluster.lab.prometheus import prometheus
+from tests.cluster.lab.run import LabError
 from tests.cluster.monitoring import ALERTMANAGER, Monitoring, monitoring
 from tests.cluster.operating import Watched, manifest
 from tests.cluster.traffic import Traffic, traffic
@@ -45,7 +46,8 @@ def release(cluster: Cluster, operator_image: str, sidecar_image: str) -> Iterat
 def operators_log(release: Install) -> Iterator[None]:
     """Its end, for the report of a test that fails."""
     yield
-    print("the end of the operator's log:", *release.log("operator").splitlines()[-60:], sep="\n")
+    with suppress(LabError):
+        print("the end of the operator's log:", *release.log("operator").splitlines()[-60:], sep="\n")
 
 
 @pytest.fixture(scope="module")
