@@ -134,7 +134,7 @@ async def test_one_needless_look_through_a_head_is_too_much(
 
     def wasteful(self: Table, exchange: object) -> object:
         find(exchange.lines, b"x-debug")  # type: ignore[attr-defined] # an Exchange
-        return route(self, exchange)  # type: ignore[arg-type]
+        return route(self, exchange)  # type: ignore[arg-type] # an Exchange
 
     monkeypatch.setattr(Table, "route", wasteful)
     with pytest.raises(AssertionError, match="bytecodes"):

@@ -139,7 +139,7 @@ async def test_a_known_answer_to_another_method(pod: Pod, model: Upstream) -> No
     assert (await client.ask(get())).body == (await client.ask(get())).body != b""
 
     async def headless(_: Request, writer: object) -> None:
-        writer.write(answer().partition(b"\r\n\r\n")[0] + b"\r\n\r\n")  # type: ignore[attr-defined]
+        writer.write(answer().partition(b"\r\n\r\n")[0] + b"\r\n\r\n")  # type: ignore[attr-defined] # a StreamWriter
 
     model.handle = headless
     await client.send(b"HEAD / HTTP/1.1\r\nHost: m\r\n\r\n")
@@ -154,7 +154,7 @@ async def test_a_known_answer_with_more_behind_it_is_read(pod: Pod, model: Upstr
     assert known["answers"] == 1
 
     async def more(_: Request, writer: object) -> None:
-        writer.write(answer() + b"HTTP/1.1 200 OK\r\n\r\n")  # type: ignore[attr-defined]
+        writer.write(answer() + b"HTTP/1.1 200 OK\r\n\r\n")  # type: ignore[attr-defined] # a StreamWriter
 
     model.handle = more
     assert (await client.ask(get())).status == 200
@@ -167,4 +167,4 @@ async def test_a_known_answer_with_more_behind_it_is_read(pod: Pod, model: Upstr
 
 
 async def _well(_: Request, writer: object) -> None:
-    writer.write(answer())  # type: ignore[attr-defined]
+    writer.write(answer())  # type: ignore[attr-defined] # a StreamWriter
