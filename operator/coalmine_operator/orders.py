@@ -35,13 +35,16 @@ class OrderDesk:
 
     def _look(self, key: str) -> None:
         if key not in self._tasks and self._platform.orders(key):
-            task = self._tasks[key] = asyncio.create_task(self._work(key), name=f"orders {key}")
-            task.add_done_callback(lambda _: self._done(key))
-
-    def _done(self, key: str) -> None:
-        del self._tasks[key]
+            self._tasks[key] = asyncio.create_task(self._work(key), name=f"orders {key}")
 
     async def _work(self, key: str) -> None:
+        try:
+            await self._give_all(key)
+        finally:
+            # Not by a callback of the task, which runs a turn later: an order seen in between would find us here still.
+            del self._tasks[key]
+
+    async def _give_all(self, key: str) -> None:
         pause = AGAIN
         while orders := self._platform.orders(key):
             try:

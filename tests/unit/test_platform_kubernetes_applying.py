@@ -76,7 +76,7 @@ class Scene:
     def __init__(self, client: Client, api: FailingApi) -> None:
         self.api = api
         self.client = client
-        self.cache = Cache()
+        self.cache = Cache(lambda key: None)
         self.now = 100.0
         self.later: list[tuple[float, str]] = []
         self.applier = Applier(client, self.cache, lambda s, key: self.later.append((s, key)), clock=lambda: self.now)

@@ -47,7 +47,7 @@ def pod(version: int, ready: bool, **container: Any) -> dict[str, Any]:
 
 
 async def test_it_is_told_while_the_pod_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    client, cache, told = Client(Access("http://127.0.0.1:1")), Cache(), []
+    client, cache, told = Client(Access("http://127.0.0.1:1")), Cache(lambda key: None), []
     async with aiohttp.ClientSession() as session:
         around = Surroundings(
             client=client,

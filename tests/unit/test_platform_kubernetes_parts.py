@@ -75,22 +75,74 @@ def test_paths_of_the_api(kind: Any, sub: tuple[str, ...], path: str) -> None:
 # The cache
 
 
+class Telling(Cache):
+    """A cache and the keys it told of."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        super().__init__(self.told.append)
+
+    def news(self) -> list[str]:
+        """Since the last look."""
+        told, self.told[:] = self.told[:], []
+        return told
+
+
 def test_the_cache_never_goes_back_in_time() -> None:
-    cache = Cache()
+    cache = Telling()
     cache.take(SECRET, {"metadata": owned("fraud-routing", 9), "data": {"a": "new"}})
-    assert cache.take(SECRET, {"metadata": owned("fraud-routing", 8), "data": {"a": "old"}}) is None
+    assert cache.news() == ["ml/fraud"]
+    cache.take(SECRET, {"metadata": owned("fraud-routing", 8), "data": {"a": "old"}})
+    assert cache.news() == []
     assert cache.get(SECRET, "ml", "fraud-routing").body == {"data": {"a": "new"}}
 
 
 def test_a_write_that_changes_nothing_anybody_reads_is_no_news() -> None:
-    cache = Cache()
-    assert cache.take(POD, {"metadata": owned("p", 1), "status": READY})
-    assert cache.take(POD, {"metadata": owned("p", 2), "status": READY}) is None
+    cache = Telling()
+    cache.take(POD, {"metadata": owned("p", 1), "status": READY})
+    assert cache.news() == ["ml/fraud"]
+    cache.take(POD, {"metadata": owned("p", 2), "status": READY})
+    assert cache.news() == []
     assert cache.get(POD, "ml", "p").version == 2
 
 
+def model_deployment(version: int, status: str = "", generation: int = 1, **annotations: str) -> dict[str, Any]:
+    given = {f"coalmine.dev/{verb}": value for verb, value in annotations.items()}
+    metadata = {"name": "fraud", "namespace": "ml", "uid": "u", "resourceVersion": str(version)}
+    return {
+        "metadata": metadata | {"generation": generation, "annotations": given},
+        "spec": {"version": f"v{generation}"},
+        "status": {"phase": status},
+    }
+
+
+@pytest.mark.parametrize("meanwhile", [{"retry": "v2"}, {"generation": 2}, {}])
+def test_what_somebody_did_before_we_saved_is_told_by_our_own_answer(meanwhile: dict[str, Any]) -> None:
+    """The watch's event comes later and is overtaken: nobody else would tell."""
+    cache = Telling()
+    cache.take(MODEL_DEPLOYMENT, model_deployment(1))
+    cache.news()
+    cache.saved(MODEL_DEPLOYMENT, model_deployment(3, "Paused", **meanwhile))
+    assert cache.news() == ["ml/fraud"] * bool(meanwhile)
+    cache.take(MODEL_DEPLOYMENT, model_deployment(2, **meanwhile))
+    assert cache.news() == []
+    cache.take(MODEL_DEPLOYMENT, model_deployment(3, "Paused", **meanwhile))
+    assert cache.news() == []
+
+
+def test_what_went_is_told() -> None:
+    cache = Telling()
+    cache.take(POD, {"metadata": owned("p", 1)})
+    cache.take(POD, {"metadata": owned("q", 1)})
+    cache.news()
+    cache.drop(POD, "ml", "p")
+    assert cache.news() == ["ml/fraud"]
+    cache.prune(POD, [], 5)
+    assert cache.news() == ["ml/fraud"]
+
+
 def test_children_are_found_by_the_model_deployment_they_are_labelled_with() -> None:
-    cache = Cache()
+    cache = Telling()
     cache.take(POD, {"metadata": owned("b"), "status": {}})
     cache.take(POD, {"metadata": owned("a"), "status": {}})
     cache.take(POD, {"metadata": owned("c") | {"namespace": "other"}, "status": {}})
@@ -102,14 +154,14 @@ def test_children_are_found_by_the_model_deployment_they_are_labelled_with() -> 
 
 
 def test_the_end_of_an_old_object_does_not_take_its_successor_along() -> None:
-    cache = Cache()
+    cache = Telling()
     cache.take(SERVICE, {"metadata": owned("fraud", 5) | {"uid": "new"}})
     assert cache.drop(SERVICE, "ml", "fraud", "old") is None
     assert cache.get(SERVICE, "ml", "fraud")
 
 
 def test_a_list_tells_what_went_unseen_and_leaves_alone_what_is_newer_or_elsewhere() -> None:
-    cache = Cache()
+    cache = Telling()
     for name, version in (("gone", 1), ("there", 2), ("newer", 20)):
         cache.take(SERVICE, {"metadata": owned(name, version)})
     cache.take(SERVICE, {"metadata": owned("elsewhere", 3) | {"namespace": "other"}})

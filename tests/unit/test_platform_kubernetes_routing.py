@@ -74,7 +74,7 @@ async def test_who_is_behind_is_touched_again(late: int, monkeypatch: pytest.Mon
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    client, cache = Client(Access(f"http://127.0.0.1:{runner.addresses[0][1]}")), Cache()
+    client, cache = Client(Access(f"http://127.0.0.1:{runner.addresses[0][1]}")), Cache(lambda key: None)
     try:
         async with aiohttp.ClientSession() as session:
             around = Surroundings(

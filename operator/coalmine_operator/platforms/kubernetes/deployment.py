@@ -217,7 +217,7 @@ class ClusterDeployment:
             if error.gone:
                 return  # deleted meanwhile: the watch will tell
             raise
-        self._around.cache.take(MODEL_DEPLOYMENT, answer)
+        self._around.cache.saved(MODEL_DEPLOYMENT, answer)
         self._tell.saved(status)
 
     async def apply(self, desired: Desired, plan: Plan) -> None:

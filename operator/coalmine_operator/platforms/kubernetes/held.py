@@ -105,6 +105,11 @@ def same_but_version(one: Held, other: Held) -> bool:
     return replace(one, version=0) == replace(other, version=0)
 
 
+def same_but_status(one: Held, other: Held) -> bool:
+    """Of a model deployment; its spec counts by its generation."""
+    return replace(one, version=0, raw=b"") == replace(other, version=0, raw=b"")
+
+
 def version_of(metadata: Mapping[str, Any]) -> int:
     """resourceVersion as a number; 0 where it is none, which compares as "always take it"."""
     text = metadata.get("resourceVersion", "")

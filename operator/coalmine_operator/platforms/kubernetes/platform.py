@@ -49,7 +49,7 @@ class KubernetesPlatform:
         self._client = client
         self._settings = settings
         self._clock = clock
-        self._cache = Cache()
+        self._cache = Cache(self._notify)
         self._listeners: list[Callable[[str], None]] = []
         self._deployments: dict[str, ClusterDeployment] = {}
         self._applier = Applier(client, self._cache, self._later, clock=clock)
@@ -100,9 +100,7 @@ class KubernetesPlatform:
             if held is not None:
                 self._applier.forget(held)
         else:
-            held = self._cache.take(kind, obj)
-        if held is not None:
-            self._notify(held.key)
+            self._cache.take(kind, obj)
 
     async def _list(self, kind: Kind) -> None:
         selector = "" if kind is MODEL_DEPLOYMENT else MODELDEPLOYMENT
@@ -116,11 +114,9 @@ class KubernetesPlatform:
                     obj.setdefault("apiVersion", kind.api_version)
                     obj.setdefault("kind", kind.name)
                     present.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
-                    if held := self._cache.take(kind, obj):
-                        self._notify(held.key)
+                    self._cache.take(kind, obj)
             for held in self._cache.prune(kind, present, version, (namespace,) if namespace else ()):
                 self._applier.forget(held)
-                self._notify(held.key)
         self.heard_at = self._clock()
 
     async def _resync(self) -> None:
