@@ -56,6 +56,13 @@ class RolloutMachine(RuleBasedStateMachine):
     def break_or_mend(self, version: str) -> None:
         self.world.broken ^= {version}
 
+    @precondition(lambda self: self.world.status.stable is not None)
+    @rule()
+    def the_record_of_stable_is_deleted(self) -> None:
+        stable = self.world.status.stable
+        if stable is not None and self.world.pods.get(stable.revision):
+            self.world.lose_record(stable.revision)
+
     @rule()
     def pods_start(self) -> None:
         self.world.start_pods()

@@ -114,6 +114,7 @@ class World:
         self.broken: set[str] = set()
         self.problems: tuple[str, ...] = ()
         self.refused_by_cluster = ""
+        self.behind: tuple[str, ...] = ()
         self.uids = 0
         self.orders: list[Order] = []
         self.alert_events: list[AlertStatus] = []
@@ -162,6 +163,7 @@ class World:
             orders=tuple(self.orders),
             problems=self.problems,
             refused=self.refused_by_cluster,
+            behind=self.behind,
         )
 
     def reconcile(self, crash_after: str = "") -> Plan:
@@ -242,6 +244,11 @@ class World:
             copies = requests * percent // 100
             cell.compared += copies
             cell.disagreed += round(copies * (error_rate or {}).get(self.version_of(name), 0.0))
+
+    def lose_record(self, revision: str) -> None:
+        """Somebody deleted it while no operator was there to put it back; its pods run on."""
+        record = self.records[revision]
+        self.records[revision] = RevisionRecord(name=revision, version=record.version, template={}, model=record.model)
 
     def kill_pods(self, revision: str) -> None:
         for pod in self.pods.get(revision, []):

@@ -103,6 +103,28 @@ def test_why_a_canary_has_no_pods_is_told() -> None:
     assert condition(world, "Progressing")[:2] == ("True", "RolloutInProgress")
 
 
+def test_sidecars_that_do_not_take_up_a_weight_are_named_after_a_while() -> None:
+    world = with_steps(Step(set_weight=10))
+    edit(world, "v2")
+    world.behind = tuple(f"p{number} routes by generation 3, not 4" for number in range(5))
+    world.reconcile()
+    world.start_pods()
+    for _ in range(29):
+        world.reconcile()
+        assert "p0" not in world.status.message
+        world.now += 1
+    assert world.status.message == "sidecars take up weight 10"
+    world.now += 2
+    world.reconcile()
+    assert world.status.message.startswith(
+        "sidecars take up weight 10: p0 routes by generation 3, not 4, p1 routes by generation 3, not 4, "
+        "p2 routes by generation 3, not 4 and 2 more; delete a pod"
+    )
+    world.sync_sidecars()
+    world.reconcile()
+    assert "take up weight 10" not in world.status.message
+
+
 def test_weight_waits_for_pods_and_pods_for_the_step() -> None:
     world = with_steps(Step(set_weight=10), Step(pause=Pause(duration=Duration(3))), Step(set_weight=100))
     edit(world, "v2")
@@ -398,6 +420,8 @@ def test_rollback_by_order_long_after_promotion_waits_for_full_scale() -> None:
     assert world.file_weights == {v1: 100}
     world.settle(20)
     assert not world.pods.get(v2)
+    without = "v2 was rolled back: the next promotion leaves a fallback"
+    assert condition(world, "FallbackReady") == ("False", "NoFallback", without)
     assert world.status.history[-1].actor == "ada@laptop"
     assert [(h.id, h.version, h.result) for h in world.status.history] == [
         (1, "v1", "Promoted"),
@@ -478,6 +502,20 @@ def test_an_invalid_spec_holds_and_still_guards() -> None:
     world.settle(60, errors={"v2": 0.5})
     assert world.file_weights == {world.revision_of("v1"): 100}
     assert world.status.phase == "InvalidSpec"
+
+
+def test_a_refused_manifest_is_not_promoted() -> None:
+    """`kubectl apply`, then `kubectl wait --for=condition=Promoted`: what was promoted is an older one."""
+    world = World()
+    world.settle(5)
+    assert condition(world, "Promoted") == ("True", "RolloutComplete", "")
+    world.problems = ("spec.replicas: -1 is under 0",)
+    world.settle(1)
+    assert condition(world, "Promoted") == ("False", "InvalidSpec", "spec.replicas: -1 is under 0")
+    assert condition(world, "Available")[0] == "True"
+    world.problems = ()
+    world.settle(1)
+    assert condition(world, "Promoted") == ("True", "RolloutComplete", "")
 
 
 def test_a_version_names_one_template_for_ever() -> None:
@@ -578,14 +616,59 @@ def test_why_there_is_no_fallback_is_told() -> None:
 def test_what_the_platform_cannot_do_is_told_until_it_can() -> None:
     world = World()
     world.refused_by_cluster = "Service refused: taken"
+    world.reconcile()
+    assert condition(world, "Available") == ("False", "ApplyRefused", "Service refused: taken")
     world.settle(5)
     assert (world.status.phase, world.status.message) == ("Degraded", "Service refused: taken")
-    for kind in ("Available", "Progressing"):
-        assert condition(world, kind) == ("False", "ApplyRefused", "Service refused: taken")
+    assert condition(world, "Progressing") == ("False", "ApplyRefused", "Service refused: taken")
+    assert condition(world, "Available") == ("True", "MinimumReplicasAvailable", "Service refused: taken")
+    edit(world, "v2")
+    world.settle(4)
+    assert (world.status.phase, world.status.message) == ("Progressing", "Service refused: taken; pause of 10s")
+    assert condition(world, "Available")[0] == "True", "stable answers"
+    world.kill_pods(world.revision_of("v1"))
+    world.reconcile()
+    assert condition(world, "Available") == ("False", "ApplyRefused", "Service refused: taken")
+    world.spec = make_spec()
+    world.settle(20)
     world.refused_by_cluster = ""
     world.settle(1)
     assert world.status.phase == "Healthy"
     assert condition(world, "Available")[:2] == ("True", "MinimumReplicasAvailable")
+
+
+@pytest.mark.parametrize("errors", [{}, {"v2": 0.5}])
+def test_a_stable_whose_record_was_deleted_serves_on_until_there_is_a_verdict(errors: dict[str, float]) -> None:
+    world = World()
+    world.settle(5)
+    edit(world, "v2")
+    world.settle(4)
+    v1 = world.revision_of("v1")
+    world.lose_record(v1)
+    world.settle(2, traffic=0)
+    status = world.status
+    assert (status.stable and status.stable.version, status.canary and status.canary.version) == ("v1", "v2")
+    assert "apply the manifest of v1 once more" in status.message
+    assert world.file_weights[v1] == 90
+    assert "StableLost" not in world.events
+    world.settle(80, errors=errors)
+    ends = [(entry.version, entry.result, entry.reason) for entry in world.status.history]
+    if errors:
+        assert ends[-1] == ("v2", "RolledBack", "AnalysisFailed")
+        assert world.file_weights == {v1: 100}
+        assert "apply the manifest of v1 once more" in world.status.message
+    else:
+        assert ends[-1] == ("v2", "Promoted", "PromotedBySteps")
+
+
+def test_a_lost_record_is_made_again_from_the_same_spec() -> None:
+    world = World()
+    world.settle(5)
+    v1 = world.revision_of("v1")
+    world.lose_record(v1)
+    world.settle(2)
+    assert world.records[v1].template == template("v1")
+    assert (world.status.phase, world.status.message) == ("Healthy", "")
 
 
 def test_history_limit_keeps_the_newest_and_those_in_use() -> None:

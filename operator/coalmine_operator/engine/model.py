@@ -16,7 +16,10 @@ Verb = Literal["promote", "rollback", "pause", "resume", "retry"]
 
 
 class RevisionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A revision as it is kept: immutable, named by the hash of what it runs."""
+    """A revision as it is kept: immutable, named by the hash of what it runs.
+
+    Without a template it is what can still be told of a revision that runs though its record was deleted: `lost`.
+    """
 
     name: str
     version: str
@@ -24,6 +27,11 @@ class RevisionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
     model: Model
     tls: Tls | None = None
     created_at: float = 0.0
+
+    @property
+    def lost(self) -> bool:
+        """It runs on as it is; nothing of it can be made or changed."""
+        return not self.template
 
 
 class RevisionState(Struct, frozen=True, kw_only=True):
@@ -61,7 +69,8 @@ class Observed(Struct, frozen=True, kw_only=True):
     name, then revision. `values`: raw outputs of the stable revision, by output. `alert_events`: what the webhook
     heard since the last step, `resolved_at` 0 for firing ones. `problems`: why the newest spec is not the one given
     here (the last good one), or empty. `refused`: what the platform cannot do for the deployment as a whole, such as
-    the Service that clients ask: one line, or empty.
+    the Service that clients ask: one line, or empty. `behind`: of ready pods whose sidecar does not route by the newest
+    routing file, which one it is and what it does instead, a line each.
     """
 
     revisions: Mapping[str, RevisionState] = {}
@@ -73,6 +82,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     orders: tuple[Order, ...] = ()
     problems: tuple[str, ...] = ()
     refused: str = ""
+    behind: tuple[str, ...] = ()
 
 
 class Route(Struct, frozen=True, kw_only=True):

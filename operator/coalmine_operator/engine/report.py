@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from ..api import conditions as reasons
 from ..api.status import Condition, Phase, TrackStatus
@@ -10,11 +10,14 @@ from .model import Plan
 from .steps import deciding, pods_needed, waits_to_be_told
 from .turn import Turn
 
+#: Characters of the status's message.
+MAX_TEXT: Final = 2000
+
 
 def _phase(turn: Turn) -> tuple[Phase, str]:
     rollout = turn.rollout
     if turn.problems:
-        return "InvalidSpec", "; ".join(turn.problems)[:2000]
+        return "InvalidSpec", "; ".join(turn.problems)[:MAX_TEXT]
     if rollout is None:
         return _phase_at_rest(turn)
     if not rollout.previous:
@@ -33,6 +36,17 @@ def _phase(turn: Turn) -> tuple[Phase, str]:
     if not turn.spec.replicas:
         return "Paused", turn.waiting_for
     return "Progressing", turn.waiting_for
+
+
+def _lost(turn: Turn) -> str:
+    """What to do about a stable revision of which nothing but its running pods is left."""
+    record = turn.record(turn.stable)
+    if record is None or not record.lost:
+        return ""
+    return (
+        f"the record of {record.version} ({record.name}) was deleted: its Deployment runs on as it is, cannot be "
+        f"scaled or made again; apply the manifest of {record.version} once more, or promote another version"
+    )
 
 
 def _phase_at_rest(turn: Turn) -> tuple[Phase, str]:
@@ -62,10 +76,10 @@ def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, s
     serving = (
         {r.revision for r in plan.routing.routes if r.weight and turn.ready(r.revision)} if plan.routing else set()
     )
-    if turn.observed.refused:
+    if turn.ready(turn.stable):
+        available = (True, reasons.MINIMUM_REPLICAS_AVAILABLE, turn.observed.refused)
+    elif turn.observed.refused:
         available = (False, reasons.APPLY_REFUSED, turn.observed.refused)
-    elif turn.ready(turn.stable):
-        available = (True, reasons.MINIMUM_REPLICAS_AVAILABLE, "")
     elif serving:
         names = ", ".join(turn.version(name) for name in sorted(serving))
         available = (True, reasons.SERVED_BY_FALLBACK, f"{names} answers for stable")
@@ -88,7 +102,9 @@ def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, s
         progressing = (False, reasons.APPLY_REFUSED)
     if phase in ("Progressing", "Promoting") and rollout and turn.ready(rollout.revision) < pods_needed(turn, rollout):
         progressing = (True, reasons.WAITING_FOR_PODS)
-    promoted = bool(turn.stable) and turn.stable == turn.target.name
+    # While a newer manifest is refused, the target is that of the last good one.
+    promoted = bool(turn.stable) and turn.stable == turn.target.name and not turn.problems
+    how_far = reasons.ROLLOUT_COMPLETE if promoted else _unpromoted(turn)
     fallback = turn.fallback
     if not fallback:
         standing_by = (False, *_no_fallback(turn))
@@ -101,7 +117,7 @@ def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, s
     return {
         reasons.AVAILABLE: available,
         reasons.PROGRESSING: (*progressing, status.message),
-        reasons.PROMOTED: (promoted, reasons.ROLLOUT_COMPLETE if promoted else _unpromoted(rollout is not None), ""),
+        reasons.PROMOTED: (promoted, how_far, "; ".join(turn.problems)),
         reasons.ROLLED_BACK: (back is not None, back.reason if back else "None", last.message if back and last else ""),
         reasons.FALLBACK_READY: standing_by,
     }
@@ -112,6 +128,9 @@ def _no_fallback(turn: Turn) -> tuple[str, str]:
     if turn.spec.fallback is None:
         return reasons.NO_FALLBACK, ""
     if not previous or previous == turn.stable:
+        last = turn.status.last_rollback
+        if last is not None and last.promoted and last.target == turn.stable:
+            return reasons.NO_FALLBACK, f"{last.source_version} was rolled back: the next promotion leaves a fallback"
         return reasons.NO_FALLBACK, "no version was stable before this one"
     quarantined = turn.quarantined(previous)
     why = f"is quarantined ({quarantined.reason})" if quarantined else "is not kept any more"
@@ -128,8 +147,10 @@ def _tell_availability(turn: Turn, before: Condition | None, reason: str, messag
         turn.tell(reason, message or "no version has a ready pod: requests get 503", warning=True)
 
 
-def _unpromoted(under_way: bool) -> str:
-    return reasons.ROLLOUT_IN_PROGRESS if under_way else reasons.WAITING_FOR_PODS
+def _unpromoted(turn: Turn) -> str:
+    if turn.problems:
+        return reasons.INVALID_SPEC
+    return reasons.ROLLOUT_IN_PROGRESS if turn.rollout is not None else reasons.WAITING_FOR_PODS
 
 
 def _track(turn: Turn, plan: Plan, revision: str) -> TrackStatus | None:
@@ -148,6 +169,9 @@ def _track(turn: Turn, plan: Plan, revision: str) -> TrackStatus | None:
 def report(turn: Turn, plan: Plan) -> None:
     """Write what people read into the status."""
     phase, message = _phase(turn)
+    # Whatever else goes on: these wait for somebody to mend them.
+    wrong = [why for why in (turn.observed.refused, _lost(turn)) if why and why not in message]
+    message = "; ".join((*wrong, message) if message else wrong)[:MAX_TEXT]
     rollout = turn.rollout
     steps = turn.spec.strategy.canary.steps
     turn.update(phase=phase, message=message)

@@ -15,6 +15,9 @@ from .turn import Turn
 
 #: Seconds until the next look while sidecars take up new weights.
 SOON = 0.2
+#: Seconds after which those that have not taken them up are named, and how many of them.
+PATIENCE = 30.0
+NAMED = 3
 
 
 def epoch_name(rollout: Rollout) -> str:
@@ -121,17 +124,30 @@ def _set_mirror(turn: Turn, rollout: Rollout, percent: int) -> bool:
         )
     if turn.observed.mirrors.get(rollout.revision, 0) == percent:
         return True
-    turn.waiting_for = f"sidecars take up mirroring {percent} %"
-    turn.wake(turn.now + SOON)
+    _wait_for_sidecars(turn, f"mirroring {percent} %")
     return False
 
 
 def _in_force(turn: Turn, revision: str, weight: int) -> bool:
     if turn.observed.weights.get(revision, 0) == weight:
         return True
-    turn.waiting_for = f"sidecars take up weight {weight}"
-    turn.wake(turn.now + SOON)
+    _wait_for_sidecars(turn, f"weight {weight}")
     return False
+
+
+def _wait_for_sidecars(turn: Turn, what: str) -> None:
+    """An epoch begins with the shares that sidecars are to take up: since then they have had time."""
+    turn.waiting_for = f"sidecars take up {what}"
+    turn.wake(turn.now + SOON)
+    rollout, behind = turn.rollout, turn.observed.behind
+    if rollout is None or not behind:
+        return
+    begun = (rollout.epoch_weight, rollout.epoch_mirror) == (rollout.weight, rollout.mirror)
+    if not begun or turn.now - rollout.epoch_at < PATIENCE:
+        return
+    more = f" and {len(behind) - NAMED} more" if len(behind) > NAMED else ""
+    named = ", ".join(behind[:NAMED])
+    turn.waiting_for += f": {named}{more}; delete a pod that stays behind, and look whether the operator reaches :8010"
 
 
 def _pause(turn: Turn, rollout: Rollout, pause: Pause) -> bool:

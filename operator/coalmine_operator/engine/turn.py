@@ -52,7 +52,8 @@ class Turn:
         self.problems = problems
 
     def _keep(self, record: RevisionRecord) -> RevisionRecord:
-        return self.records.get(record.name, record)
+        known = self.records.get(record.name)
+        return known if known is not None and not known.lost else record
 
     def record(self, name: str) -> RevisionRecord | None:
         """The record of a revision that exists or is asked for now."""

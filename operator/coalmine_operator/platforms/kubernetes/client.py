@@ -7,6 +7,7 @@ server-side apply takes exactly what is written.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
@@ -26,6 +27,10 @@ TIMEOUT: Final = 20.0
 MAX_CALLS: Final = 16
 #: Objects of one page of a list.
 PAGE: Final = 50
+#: How the API server begins to say, with status 500, that what is applied has a field or a type that it does not know.
+_UNTYPED: Final = "failed to create typed patch object"
+#: What must not change is quoted whole, before the reason: a record is as long as a template.
+_QUOTED: Final = re.compile(r"Invalid value: (?:(?!Invalid value: ).)*?: (?=field is immutable)", re.DOTALL)
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=TIMEOUT)
 _PATCHES: Final = {
@@ -49,7 +54,7 @@ class ApiError(Exception):
     @property
     def refused(self) -> bool:
         """Sending the same again will not help: the request itself is wrong, or not allowed."""
-        return self.status in (
+        return str(self).startswith(_UNTYPED) or self.status in (
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.FORBIDDEN,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -170,7 +175,7 @@ def _reason(data: bytes, status: int) -> str:
         message = msgspec.json.decode(data)["message"]
     except (msgspec.MsgspecError, KeyError, TypeError):
         message = data[:200].decode("utf-8", "replace")
-    return _line(str(message)) or f"status {status}"
+    return _line(_QUOTED.sub("", str(message))) or f"status {status}"
 
 
 def _line(text: str) -> str:

@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,9 +16,10 @@ from coalmine_sidecar.contract import Routing
 
 from ...api import conditions
 from ...api.problems import Invalid
+from ...api.spec import Model
 from ...api.status import Condition, Status
 from ...api.wire import from_wire, to_wire
-from ...engine.model import Observed, Plan, RevisionState
+from ...engine.model import Observed, Plan, RevisionRecord, RevisionState
 from ...render import labels
 from ...render.injection import ADMIN_PORT
 from ...render.manifests import Kept, OwnerRef, Patch, inject_revision, manifests
@@ -56,6 +57,8 @@ class ClusterDeployment:
         self._reading: Reading | None = None
         self._status: tuple[bytes, Status] = (b"", Status())
         self._kept = Revisions()
+        #: What the API server refused at the last try.
+        self._refused: set[str] = set()
         self._tell = Teller(key, around.poster, self._object)
         #: When somebody last looked at it, by the platform's clock.
         self.looked_at = -math.inf
@@ -159,20 +162,43 @@ class ClusterDeployment:
         pods: dict[str, list[Held]] = {}
         for pod in self._pods():
             pods.setdefault(pod.revision, []).append(pod)
+        records = {name: one.record for name, one in self._revisions().items()}
+        records |= {name: one for name, one in self._lost().items() if name not in records}
         return Observed(
-            revisions={name: self._state(one, pods.get(name, [])) for name, one in self._revisions().items()},
+            revisions={name: self._state(one, pods.get(name, [])) for name, one in records.items()},
             weights=self._snapshots.weights(),
             mirrors=self._snapshots.mirrors(),
             epochs=self._snapshots.epochs(),
             values=self._snapshots.values(stable.revision if stable else ""),
             refused=self._failures.refused.get("", ""),
+            behind=self._routing.behind(pod.name for some in pods.values() for pod in some if ready(pod)),
         )
 
-    def _state(self, one: Kept, pods: list[Held]) -> RevisionState:
-        name = one.record.name
+    def _lost(self) -> dict[str, RevisionRecord]:
+        """By name, what can be told of revisions that traffic rests on and that run though their record was deleted."""
+        spec, status = (self._reading.spec if self._reading else None) or self._last_good.spec, self.status()
+        versions = {entry.revision: entry.version for entry in status.history}
+        relied_on = {status.rollout.previous} if status.rollout else set()
+        if status.stable:
+            relied_on.add(status.stable.revision)
+            versions[status.stable.revision] = status.stable.version
+        return {
+            held.name: RevisionRecord(
+                name=held.name,
+                version=versions.get(held.name, held.name),
+                template={},
+                model=spec.model if spec else Model(),
+                tls=spec.tls if spec else None,
+            )
+            for held in self._mine(DEPLOYMENT)
+            if held.revision == held.name and held.name in relied_on
+        }
+
+    def _state(self, record: RevisionRecord, pods: list[Held]) -> RevisionState:
+        name = record.name
         deployment = self._around.cache.get(DEPLOYMENT, self._namespace, name)
         return RevisionState(
-            record=one.record,
+            record=record,
             pods=len(pods),
             ready=sum(map(ready, pods)),
             failure=self._failures.text(name, deployment, pods) or self._not_ready(pods),
@@ -188,7 +214,9 @@ class ClusterDeployment:
         return [pod for pod in self._around.cache.owned(POD, self.key) if pod.revision and counts(pod)]
 
     def _revisions(self) -> dict[str, Kept]:
-        return self._kept.read(self._mine(CONTROLLER_REVISION))
+        """Also those that a model deployment of this name left behind: their data can never be written anew."""
+        left = (held for held in self._around.cache.owned(CONTROLLER_REVISION, self.key) if _left_behind(held))
+        return self._kept.read([*self._mine(CONTROLLER_REVISION), *left])
 
     def _mine(self, kind: Kind) -> list[Held]:
         owned = self._around.cache.owned(kind, self.key)
@@ -231,6 +259,10 @@ class ClusterDeployment:
             return
         routing = self._routing.wanted(desired, plan)
         known = {name: one.injected for name, one in self._revisions().items()}
+        lost = {record.name for record in plan.records if record.lost}
+        # Nobody knows what their pods are made of: what is there stays as it is, as long as it is wanted.
+        plan = replace(plan, records=tuple(record for record in plan.records if not record.lost))
+        left_alone = {name for name in lost if plan.replicas.get(name)}
         refresh = held.refresh
         refreshed = _meant(refresh, plan) if refresh else set()
         wanted = manifests(
@@ -243,7 +275,7 @@ class ClusterDeployment:
             injected={name: patch for name, patch in known.items() if name not in refreshed},
         )
         if await self._bring(wanted, routing):
-            await self._sweep(wanted)
+            await self._sweep(wanted, left_alone)
         if not desired.problems:
             await self._remember(desired, wanted[0]["metadata"])
         self._tell_notes(desired, plan, known)
@@ -262,6 +294,8 @@ class ClusterDeployment:
     async def _bring(self, wanted: Iterable[Mapping[str, Any]], routing: Routing | None) -> bool:
         """Whether the routing is there, and so all that follows from it."""
         refused: dict[str, str] = {}
+        marks: set[str] = set()
+        first = ""
         routed = True
         ordered = sorted(wanted, key=lambda obj: CHILDREN.index(kind_of(obj)))
         for kind, group in itertools.groupby(ordered, key=kind_of):
@@ -276,28 +310,36 @@ class ClusterDeployment:
                     raise result
                 revision = obj["metadata"]["labels"].get(labels.REVISION, "")
                 refused.setdefault(revision, f"{kind.name} refused: {result}"[:1000])
+                # By what was refused and how: words that differ from one try to the next are no news.
+                mark = f"{kind.name} {obj['metadata']['name']} {result.status}"
+                first = first or mark
+                marks.add(mark)
             if kind is SECRET and refused.get(""):
                 routed = False
                 break
             if kind is SECRET and routing is not None:
                 written = True in results and self._routing.changes
                 await self._routing.spread(routing, self._pods(), written=written)
-        if refused != self._failures.refused:
-            self._failures.refused = refused
+        self._failures.refused = refused
+        if marks != self._refused:
+            self._refused = marks
             self._around.notify(self.key)
         if refused:
-            self._tell.once(conditions.APPLY_REFUSED, next(iter(refused.values())))
+            self._tell.once(conditions.APPLY_REFUSED, next(iter(refused.values())), mark=first)
         return routed
 
-    async def _sweep(self, wanted: Iterable[Mapping[str, Any]]) -> None:
-        """Delete the children that are not wanted; pods first, so that nothing they need goes before them."""
+    async def _sweep(self, wanted: Iterable[Mapping[str, Any]], left_alone: Container[str]) -> None:
+        """Delete the children that are not wanted; pods first, so that nothing they need goes before them.
+
+        `left_alone`: revisions whose children stay, wanted or not.
+        """
         places = {(kind_of(obj), obj["metadata"]["name"]) for obj in wanted}
         self._kept.forget_all_but(name for kind, name in places if kind is CONTROLLER_REVISION)
         for kind in reversed(CHILDREN):
             if kind is SECRET:
                 continue  # the routing file, which stays: so nobody has to give us the right to delete Secrets
             for held in self._mine(kind):
-                if (kind, held.name) not in places:
+                if (kind, held.name) not in places and held.revision not in left_alone:
                     await self._around.applier.remove(held)
 
     async def take_away(self, annotation: str, value: str) -> None:
@@ -332,6 +374,14 @@ class ClusterDeployment:
             message = f"refresh{by}: {refresh.revision or 'nothing'} does not run"
             self._tell.say(conditions.ORDER_REFUSED, message, warning=True)
         await self.take_away(ANNOTATIONS[REFRESH], refresh.value)
+
+
+def _left_behind(held: Held) -> bool:
+    """Ours, and nobody's now: by `kubectl delete --cascade=orphan`."""
+    if held.owner_uid or held.ending or not held.owned:
+        return False
+    owners = held.body["metadata"].get("ownerReferences") or ()
+    return not any(owner.get("controller") for owner in owners)
 
 
 def _meant(refresh: Refresh, plan: Plan) -> set[str]:

@@ -16,7 +16,7 @@ from coalmine_sidecar.contract import Routing, RoutingError, decode_routing
 
 from ...engine.model import Plan
 from ...render import labels
-from ...render.injection import LOCAL_PORT, ROUTING_KEY
+from ...render.injection import ADMIN_PORT, LOCAL_PORT, ROUTING_KEY
 from ...render.routing import render_routing, same_but_generation
 from ...sources.snapshots import Snapshots
 from ..base import Desired
@@ -130,6 +130,17 @@ class RoutingFile:
     def _behind(self, generation: int) -> set[str]:
         """Pods whose sidecar has not read the routing of this generation."""
         return {snapshot.pod for snapshot in self._snapshots.in_sight() if snapshot.generation < generation}
+
+    def behind(self, pods: Iterable[str]) -> tuple[str, ...]:
+        """Of these pods, a line about each whose sidecar does not route by the newest file."""
+        read = {snapshot.pod: snapshot.generation for snapshot in self._snapshots.in_sight()}
+        lines = []
+        for pod in sorted(pods):
+            if pod not in read:
+                lines.append(f"{pod} does not answer on :{ADMIN_PORT}")
+            elif read[pod] < self._generation:
+                lines.append(f"{pod} routes by generation {read[pod]}, not {self._generation}")
+        return tuple(lines)
 
     async def _touch(self, pods: Iterable[Held], mark: str) -> None:
         await asyncio.gather(*(self._touch_one(pod, mark) for pod in pods))

@@ -45,13 +45,14 @@ class Teller:
         if held := self._about():
             self._poster.tell(held, self._told(reason, message, warning))
 
-    def once(self, reason: str, message: str, *, warning: bool = True) -> None:
-        """What stays as it is for a while, and is seen at every look."""
-        if message in self._warned:
+    def once(self, reason: str, message: str, *, warning: bool = True, mark: str = "") -> None:
+        """What stays as it is for a while, and is seen at every look. `mark`: the same, in whatever words."""
+        mark = mark or message
+        if mark in self._warned:
             return
         if len(self._warned) >= _MAX_WARNED:
             self._warned.clear()
-        self._warned.add(message)
+        self._warned.add(mark)
         if held := self._about():
             self._poster.tell_once(held, self._told(reason, message, warning))
 
