@@ -11,7 +11,8 @@ import contextlib
 import itertools
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 import kopf
@@ -65,6 +66,10 @@ def _watch(registry: kopf.OperatorRegistry, kind: Kind, saw: Saw) -> None:
 _TELL_OF_TRIES: Final = ("kopf._cogs.clients.watching", "kopf._core.reactor.observation")
 
 
+#: kopf's loggers that tell of a task's failure, with its traceback: whoever awaits `watching` tells of it.
+_TELL_OF_FAILURES: Final = ("kopf._core.reactor.running", "kopf._core.reactor.orchestration")
+
+
 class _Again:
     """Seconds before each new try of a watch, without an end: after the last of a list kopf gives up watching."""
 
@@ -77,6 +82,10 @@ def _is_news(record: logging.LogRecord) -> bool:
     """kopf tells of each try of each watch; that the API server is away is told with the first one."""
     tries = re.match(r"Request attempt #(\d+) failed; will retry", record.getMessage())
     return tries is None or tries[1] == "1"
+
+
+def _is_no_failure(record: logging.LogRecord) -> bool:
+    return record.exc_info is None
 
 
 class _NoDiff(kopf.DiffBaseStorage):
@@ -108,9 +117,13 @@ def make_settings() -> kopf.OperatorSettings:
     return settings
 
 
+class WatchingEnded(Exception):  # noqa: N818 - says what happened
+    """Nothing is watched any more; the message is one line."""
+
+
 @contextlib.asynccontextmanager
 async def watching(saw: Saw, access: Access, *, namespaces: Sequence[str]) -> AsyncIterator[asyncio.Task[None]]:
-    """kopf's watches, running; its task ends before the block only where watching is not possible.
+    """kopf's watches, running; its task ends before the block only where watching is not possible: WatchingEnded.
 
     kopf takes the process's signals as it starts, and at its end cancels every task that began after it: so whoever
     uses this takes the signals back, and ends what is its own inside the block.
@@ -118,21 +131,22 @@ async def watching(saw: Saw, access: Access, *, namespaces: Sequence[str]) -> As
     logging.getLogger("kopf").setLevel(logging.WARNING)
     for name in _TELL_OF_TRIES:
         logging.getLogger(name).addFilter(_is_news)
+    for name in _TELL_OF_FAILURES:
+        logging.getLogger(name).addFilter(_is_no_failure)
+    before = asyncio.all_tasks()
     ready, stop = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(
-        kopf.operator(
-            registry=make_registry(saw, access),
-            settings=make_settings(),
-            standalone=True,
-            # Or kopf would look up our user's name, and a container's user has none.
-            identity="coalmine",  # type: ignore[arg-type]  # a NewType of str that kopf does not export
-            clusterwide=not namespaces,
-            namespaces=list(namespaces),
-            ready_flag=ready,
-            stop_flag=stop,
-        ),
-        name="kopf",
+    roots = await kopf.spawn_tasks(
+        registry=make_registry(saw, access),
+        settings=make_settings(),
+        standalone=True,
+        # Or kopf would look up our user's name, and a container's user has none.
+        identity="coalmine",  # type: ignore[arg-type]  # a NewType of str that kopf does not export
+        clusterwide=not namespaces,
+        namespaces=list(namespaces),
+        ready_flag=ready,
+        stop_flag=stop,
     )
+    task = asyncio.create_task(_until_one_fails(roots), name="kopf")
     started = asyncio.create_task(ready.wait())
     await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
     started.cancel()
@@ -140,4 +154,26 @@ async def watching(saw: Saw, access: Access, *, namespaces: Sequence[str]) -> As
         yield task
     finally:
         stop.set()
-        await asyncio.gather(task, return_exceptions=True)
+        if task.done():
+            # kopf's own end would first forget who we are, and then wait for watches that wait to log in again.
+            rest = asyncio.all_tasks() - before - {task}
+            for one in rest:
+                one.cancel()
+            await asyncio.wait({*rest, task}, timeout=EXIT)
+        else:
+            ending = kopf.run_tasks(roots, ignored=before | {task})
+            await asyncio.gather(ending, task, return_exceptions=True)
+
+
+async def _until_one_fails(roots: Collection[asyncio.Task[Any]]) -> None:
+    """kopf would try to end in order after this, and hang. Raises WatchingEnded, unless it was told to end."""
+    done, _ = await asyncio.wait(roots, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise WatchingEnded(_words(error)) from error
+
+
+def _words(error: BaseException) -> str:
+    if getattr(error, "status", None) == HTTPStatus.NOT_FOUND:
+        return "the API server knows a watched kind no more: maybe the CRD was deleted"
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

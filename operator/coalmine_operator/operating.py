@@ -95,7 +95,8 @@ async def operate(settings: OperatorSettings) -> None:
             logger.info("serving %s", ", ".join(settings.platform.namespaces) or "all namespaces")
             ended = await _unless_told(asyncio.wait({watches}))
         if ended:
-            raise OperatorError(f"watching ended: {watches.exception() or 'kopf gave up'}: see the log")
+            # Begun anew it waits for what is not there, and lists what it missed.
+            raise OperatorError(f"watching ended: {watches.exception() or 'kopf gave up'}; ends, to be started anew")
 
 
 def _access(kubeconfig: Path | None) -> Access:

@@ -81,7 +81,13 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     # steps
     (f"{STEPS}[5].setWeight", 140, "", "should be less than or equal to 100"),
     (f"{STEPS}[5].setWeight", 10, STEPS, "a setWeight is under the one before it; steps may only grow"),
-    (f"{STEPS}[1]", {}, "", "is empty: give setWeight, setMirror or pause (`pause: {}` waits for `coalmine resume`)"),
+    (
+        f"{STEPS}[1]",
+        {},
+        "",
+        "is empty: give setWeight, setMirror or pause "
+        "(`pause: {}` waits for `coalmine resume`; in a cluster: annotation coalmine.dev/resume)",
+    ),
     (f"{STEPS}[1].setWeight", 9, f"{STEPS}[1]", "has setWeight and pause: make two steps of them"),
     (f"{STEPS}[1].pause", 500, "", "must be of type object"),
     (f"{STEPS}[1].pause.requests", 0, "", "should be greater than or equal to 1"),

@@ -73,9 +73,12 @@ def test_a_pod_that_can_have_none_passes_with_a_warning(webhook: Webhook) -> Non
     impossible = asking()
     impossible["spec"]["hostNetwork"] = True
     response = webhook.ask("/mutate/pods", new=impossible)
-    assert patched(impossible, response) == impossible
+    made = patched(impossible, response)
+    reason = made["metadata"].pop("annotations")["coalmine.dev/not-injected"]
+    assert made == impossible
     (warning,) = response["warnings"]
     assert warning.startswith("coalmine: no sidecar: spec.hostNetwork: true is not possible")
+    assert reason.startswith("spec.hostNetwork: true is not possible"), "for those who see no warning"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,12 @@ def test_a_pod_that_can_have_none_passes_with_a_warning(webhook: Webhook) -> Non
 def test_an_odd_pod_passes_with_a_warning(webhook: Webhook, broken: Any) -> None:
     odd = asking() | broken
     response = webhook.ask("/mutate/pods", new=odd)
-    assert patched(odd, response) == odd
+    made = patched(odd, response)
+    if made != odd:
+        reason = made["metadata"].pop("annotations")["coalmine.dev/not-injected"]
+        assert "\n" not in reason
+        assert len(reason) <= 512
+    assert made == odd
     assert response["warnings"]
     assert all(len(line) <= 256 and "\n" not in line for line in response["warnings"])
 

@@ -18,7 +18,10 @@ CONTAINERS = "spec.template.spec.containers"
 CANARY = "spec.strategy.canary"
 PRESETS = "errorRate, latency, outputDrift or shadowDisagreement"
 FOR_EVER = "waits for ever: the canary's weight is still 0; put a setWeight or setMirror before it"
-EMPTY_STEP = "is empty: give setWeight, setMirror or pause (`pause: {}` waits for `coalmine resume`)"
+EMPTY_STEP = (
+    "is empty: give setWeight, setMirror or pause "
+    "(`pause: {}` waits for `coalmine resume`; in a cluster: annotation coalmine.dev/resume)"
+)
 NO_HEADER = "is no name of a header or cookie: write letters, digits and -"
 
 # (path, value, the line or lines)

@@ -237,6 +237,15 @@ def test_order_of_keys_makes_no_write() -> None:
     assert rendered(plan=replace(PLAN, records=records)) == rendered()
 
 
+def test_what_somebody_may_set_is_sent_even_where_it_is_the_default() -> None:
+    """Only what is sent is owned, and only drift of what is owned is seen: a paused Deployment would roll no more."""
+    for obj in rendered():
+        if obj["kind"] == "Deployment":
+            assert obj["spec"]["paused"] is False
+        if obj["kind"] == "Service":
+            assert obj["spec"]["publishNotReadyAddresses"] is False
+
+
 def test_templates_that_take_no_sidecar_are_named_by_their_path() -> None:
     raw = changed("spec.template.spec.hostNetwork", value=True)
     raw["spec"]["fallback"]["template"]["spec"]["containers"][0]["ports"] = [{"containerPort": 8008}]
@@ -245,10 +254,13 @@ def test_templates_that_take_no_sidecar_are_named_by_their_path() -> None:
     lines = [str(problem) for problem in problems(METADATA, spec, SETTINGS)]
     assert [line.split(": ")[0] for line in lines] == [
         "spec.template.spec.hostNetwork",
-        "spec.template.spec.containers",
-        "spec.fallback.template.spec.containers",
+        "spec.model.port",
         "spec.fallback.template.spec.containers[0].ports[0].containerPort",
     ]
+    assert lines[1] == (
+        "spec.model.port: 8009 is the sidecar's: ports 8008 to 8010 have to be free; "
+        "let the model listen on another one"
+    )
     assert problems(METADATA, SPEC, SETTINGS) == ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -24,7 +25,15 @@ from coalmine_operator.platforms.kubernetes.kinds import (
     SECRET,
     SERVICE,
 )
-from coalmine_operator.platforms.kubernetes.pods import counts, log_tail, ready, rollout_trouble, trouble, worst
+from coalmine_operator.platforms.kubernetes.pods import (
+    counts,
+    log_tail,
+    long_unready,
+    ready,
+    rollout_trouble,
+    trouble,
+    worst,
+)
 from coalmine_operator.platforms.kubernetes.revisions import Revisions
 from coalmine_operator.platforms.kubernetes.routing import next_generation, routing_of
 from coalmine_sidecar.contract import RevisionRoute, Routing
@@ -304,6 +313,24 @@ def test_a_pod_whose_log_tells_more_goes_first() -> None:
     pulls = pod(model({"waiting": {"reason": "ImagePullBackOff"}}), name="a")
     crashed = pod(model({"terminated": {"exitCode": 1}}), name="b")
     assert [p.name for p, _ in worst([pulls, pod(READY), crashed])] == ["b", "a"]
+
+
+def test_containers_that_run_and_do_not_get_ready_are_named_with_the_port() -> None:
+    running = {"running": {"startedAt": "2026-11-22T06:00:00Z"}}
+    began = datetime(2026, 11, 22, 6, tzinfo=UTC).timestamp()
+    sidecar = {"name": "coalmine-sidecar", "state": running, "ready": False}
+    stuck = model(running) | {"initContainerStatuses": [sidecar]}
+    assert long_unready(pod(stuck), 9999, began + 29) == "", "the time that a start takes"
+    assert long_unready(pod(stuck), 9999, began + 31) == (
+        "running but not ready: model, coalmine-sidecar; requests go to port 9999 (spec.model.port): "
+        "does the model listen there?"
+    )
+    alone = model(running, ready=True) | {"initContainerStatuses": [sidecar]}
+    assert long_unready(pod(alone), 80, began + 99).startswith("running but not ready: coalmine-sidecar;")
+    fetching = {"conditions": [{"type": "Initialized", "status": "False"}]}
+    assert long_unready(pod(stuck | fetching), 80, began + 99) == "", "its weights are on their way"
+    assert long_unready(pod(stuck | READY), 9999, began + 99) == ""
+    assert long_unready(pod(model({"waiting": {"reason": "PodInitializing"}})), 80, began + 99) == ""
 
 
 def test_what_keeps_a_deployment_from_making_pods() -> None:

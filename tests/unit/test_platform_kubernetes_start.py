@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from aiohttp import web
 
 from coalmine_operator.__main__ import read_settings
 from coalmine_operator.handlers import make_registry, make_settings, watching
 from coalmine_operator.operating import OperatorError, OperatorSettings, operate
 from coalmine_operator.platforms.kubernetes import Settings
 from coalmine_operator.platforms.kubernetes.access import Access
-from coalmine_operator.platforms.kubernetes.kinds import MODEL_DEPLOYMENT, WATCHED
+from coalmine_operator.platforms.kubernetes.kinds import MODEL_DEPLOYMENT, WATCHED, Kind
 from coalmine_operator.render.injection import InjectionSettings
 
 PLATFORM = Settings(injection=InjectionSettings(image="sidecar:1"))
@@ -126,3 +128,82 @@ async def test_watches_never_give_up_and_say_once_that_nobody_answers(
     told = [record.getMessage() for record in caplog.records if "will retry" in record.getMessage()]
     assert told
     assert all("#1 failed" in line for line in told)
+
+
+class ApiServer:
+    """Of a cluster with nothing in it: discovery, empty lists, watches that stay open until their kind is gone."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+        self.watched: set[str] = set()
+        self.all_watched = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/api":
+            return web.json_response({"versions": ["v1"]})
+        if request.path == "/apis":
+            names = sorted({(kind.group, kind.version) for kind in WATCHED if kind.group})
+            groups = [
+                {"name": group, "versions": [{"groupVersion": f"{group}/{version}", "version": version}]}
+                for group, version in names
+            ]
+            for group, (_, version) in zip(groups, names, strict=True):
+                group["preferredVersion"] = {"version": version}
+            return web.json_response({"groups": groups})
+        mine = [kind for kind in WATCHED if kind.path() == request.path]
+        if not mine:
+            return web.json_response({"resources": self._resources(request.path)})
+        if self.gone.is_set() and mine[0] is MODEL_DEPLOYMENT:
+            return web.json_response({"kind": "Status", "code": 404, "reason": "NotFound"}, status=404)
+        if "watch" not in request.query:
+            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        self.watched.add(mine[0].plural)
+        if len(self.watched) == len(WATCHED):
+            self.all_watched.set()
+        await self.gone.wait()
+        if mine[0] is not MODEL_DEPLOYMENT:
+            await asyncio.Event().wait()
+        return response
+
+    def _resources(self, path: str) -> list[dict[str, object]]:
+        return [
+            {"name": kind.plural, "singularName": "", "kind": kind.name, "namespaced": True, "verbs": ["list", "watch"]}
+            for kind in (*WATCHED, Kind("v1", "Namespace", "namespaces"))  # kopf waits for these before it watches
+            if kind.path().rpartition("/")[0] == path
+        ]
+
+
+async def test_when_the_crd_goes_it_ends_with_one_line_to_be_started_anew(tmp_path: Path) -> None:
+    api = ApiServer()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", api.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    named = {"clusters": [{"name": "c", "cluster": {"server": "http://{}:{}".format(*runner.addresses[0][:2])}}]}
+    context = {"contexts": [{"name": "c", "context": {"cluster": "c"}}], "current-context": "c"}
+    file = tmp_path / "kubeconfig"
+    file.write_text(yaml.safe_dump({**named, **context}))
+    # A process of its own: it is its end that counts.
+    command = ("-m", "coalmine_operator", "operator", "--sidecar-image=s", "--listen=127.0.0.1:0")
+    operator = await asyncio.create_subprocess_exec(
+        sys.executable, *command, f"--kubeconfig={file}", stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        await asyncio.wait_for(api.all_watched.wait(), 60)
+        api.gone.set()
+        _, told = await asyncio.wait_for(operator.communicate(), 60)
+    finally:
+        if operator.returncode is None:
+            operator.kill()
+            await operator.wait()
+        await runner.cleanup()
+    lines = told.decode().splitlines()
+    assert operator.returncode == 1, lines
+    assert lines[-1] == (
+        "coalmine-operator: watching ended: the API server knows a watched kind no more: maybe the CRD was deleted; "
+        "ends, to be started anew"
+    )
+    assert not [line for line in lines if "Traceback" in line or "re-authenticate" in line]

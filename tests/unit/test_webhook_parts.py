@@ -1,6 +1,8 @@
 """The webhooks' own authority, and reviews of whatever JSON can be."""
 
+import base64
 import datetime as dt
+import json
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from coalmine_operator.render import patch
 from coalmine_operator.render.injection import InjectionSettings
 from coalmine_operator.webhook import deployments, pods
 from coalmine_operator.webhook.__main__ import read_settings
@@ -150,6 +153,20 @@ def test_whatever_comes_is_answered(new: Any, old: Any) -> None:
             deployments.stamp_orders(review),
         ):
             assert answer["response"]["uid"] == "1"
+
+
+def test_why_a_pod_got_no_sidecar_stands_on_it_besides_what_stood_there() -> None:
+    pod = {
+        "metadata": {"name": "iris", "labels": {"coalmine.dev/inject": "true"}, "annotations": {"mine": "kept"}},
+        "spec": {"containers": [{"name": "a" * 600, "resources": 1}, *[{"name": "m", "ports": 1}] * 40]},
+    }
+    review = Review(uid="1", operation="CREATE", object=pod)
+    answer = pods.mutate(review, SETTINGS, drain_key="k")["response"]
+    made = patch.apply(pod, json.loads(base64.b64decode(answer["patch"])))
+    reason = made["metadata"]["annotations"].pop("coalmine.dev/not-injected")
+    assert made == pod
+    assert reason.startswith('metadata.annotations["coalmine.dev/model-port"]: missing')
+    assert len(reason) <= 512
 
 
 def test_flags(capsys: pytest.CaptureFixture[str]) -> None:

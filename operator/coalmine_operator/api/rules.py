@@ -96,7 +96,11 @@ def step(part: Step) -> Found:
     fields = {"setWeight": part.set_weight, "setMirror": part.set_mirror, "pause": part.pause}
     given = [name for name, value in fields.items() if value is not None]
     if not given:
-        yield "", "is empty: give setWeight, setMirror or pause (`pause: {}` waits for `coalmine resume`)"
+        yield (
+            "",
+            "is empty: give setWeight, setMirror or pause "
+            "(`pause: {}` waits for `coalmine resume`; in a cluster: annotation coalmine.dev/resume)",
+        )
     elif len(given) > 1:
         yield "", f"has {' and '.join(given)}: make {'two' if len(given) == 2 else 'three'} steps of them"
 

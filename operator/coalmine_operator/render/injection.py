@@ -15,12 +15,12 @@ from msgspec import Struct
 
 from coalmine_sidecar.contract import DRAIN_HEADER, DRAIN_PATH
 
-from ..api.problems import Invalid, show
+from ..api.problems import Invalid, Problem, key_path, show
 from ..api.spec import ModelTls, Tls
 from ..api.template import model_container
 from . import tls
 from .container import PORT
-from .labels import ROUTING
+from .labels import MODEL_PORT, ROUTING
 from .part import Part
 from .quantity import parse_quantity
 
@@ -140,9 +140,10 @@ def _check(spec: Part, containers: list[Part], before: list[Part], identity: Ide
     on = spec.part("os").text("name") or spec.part("nodeSelector").text("kubernetes.io/os")
     if on not in ("", "linux"):
         spec.refuse("os" if spec.values.get("os") else "nodeSelector", f"{show(on)}: the sidecar runs on Linux only")
-    for port in (identity.port, identity.grpc_port):
+    for field, port in (("port", identity.port), ("grpcPort", identity.grpc_port)):
         if port in PORT_NAMES.values():
-            spec.refuse("containers", f"the model listens on {port}, {_TAKEN}")
+            place = f"spec.model.{field}" if identity.secret else key_path("metadata.annotations", MODEL_PORT)
+            spec.problems.append(Problem(place, f"{port} {_TAKEN}; let the model listen on another one"))
     for container in (*containers, *before):
         if container.values.get("name") == SIDECAR:
             container.refuse("name", f"{SIDECAR} is the sidecar's: take another name")

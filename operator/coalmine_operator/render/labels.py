@@ -24,6 +24,8 @@ MODEL_NAME: Final = f"{GROUP}/model-name"
 MODEL_CONTAINER: Final = f"{GROUP}/model-container"
 #: On such pods: the routing file itself.
 ROUTING: Final = f"{GROUP}/routing"
+#: On pods that asked for a sidecar and could not get one: why. Whoever made the Deployment sees no warning.
+NOT_INJECTED: Final = f"{GROUP}/not-injected"
 
 _NAME: Final = "app.kubernetes.io/name"
 _INSTANCE: Final = "app.kubernetes.io/instance"

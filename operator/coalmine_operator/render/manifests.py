@@ -89,7 +89,7 @@ def problems(metadata: Metadata, spec: ModelDeploymentSpec, settings: InjectionS
             inject(template, settings, identity=_identity(metadata.uid, metadata, "", spec.model, spec.tls), path=path)
         except Invalid as error:
             found += error.problems
-    return tuple(found)
+    return tuple(dict.fromkeys(found))  # the model's port is the same one for both
 
 
 def manifests(
@@ -192,7 +192,11 @@ def _ready(model: Model) -> Object:
 
 
 class _Children:
-    """Objects of one owner."""
+    """Objects of one owner.
+
+    Some say what Kubernetes takes for granted: what somebody sets to another value is noticed, and written over, where
+    Coalmine owns the field, and it owns what it sends.
+    """
 
     def __init__(self, owner: OwnerRef, metadata: Metadata) -> None:
         self._owner = owner
@@ -205,7 +209,11 @@ class _Children:
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": self._about(self._name, labels.common(self._name, labels.ROUTER)),
-            "spec": {"ports": [port], "selector": {labels.MODELDEPLOYMENT: self._name}},
+            "spec": {
+                "ports": [port],
+                "publishNotReadyAddresses": False,
+                "selector": {labels.MODELDEPLOYMENT: self._name},
+            },
         }
 
     def routing_secret(self, routing: contract.Routing) -> Object:
@@ -232,7 +240,12 @@ class _Children:
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": self._about(record.name, self._labels(record)),
-            "spec": {"clusterIP": "None", "ports": [port], "selector": {labels.REVISION: record.name}},
+            "spec": {
+                "clusterIP": "None",
+                "ports": [port],
+                "publishNotReadyAddresses": False,
+                "selector": {labels.REVISION: record.name},
+            },
         }
 
     def deployment(self, record: RevisionRecord, template: Object, replicas: int, spec: ModelDeploymentSpec) -> Object:
@@ -242,6 +255,7 @@ class _Children:
             "metadata": self._about(record.name, self._labels(record)),
             "spec": {
                 "replicas": replicas,
+                "paused": False,
                 "selector": {"matchLabels": self._selector(record)},
                 # Only a refresh ever changes the template: the new pod first, then the old one goes.
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},

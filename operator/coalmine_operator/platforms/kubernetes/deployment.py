@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -32,7 +32,7 @@ from .failures import Failures
 from .held import Held
 from .kinds import CHILDREN, CONTROLLER_REVISION, DEPLOYMENT, MODEL_DEPLOYMENT, POD, SECRET, Kind, kind_of
 from .last_good import LastGood
-from .pods import address, counts, ready
+from .pods import address, counts, long_unready, ready
 from .reading import Reading, read
 from .revisions import Revisions
 from .routing import RoutingFile
@@ -140,9 +140,9 @@ class ClusterDeployment:
 
     async def refresh(self) -> None:
         """Ask the sidecars anew, so that `seen` and `traffic` are fresh."""
-        before = self._not_ready(self._pods())
+        before = self._hindrance(self._pods())
         await self._gather()
-        if self._not_ready(self._pods()) != before:
+        if self._hindrance(self._pods()) != before:
             # No event of the API server tells of it.
             self._around.notify(self.key)
 
@@ -201,10 +201,15 @@ class ClusterDeployment:
             record=record,
             pods=len(pods),
             ready=sum(map(ready, pods)),
-            failure=self._failures.text(name, deployment, pods) or self._not_ready(pods),
+            failure=self._failures.text(name, deployment, pods) or self._not_ready(pods, record.model.port),
         )
 
-    def _not_ready(self, pods: Iterable[Held]) -> str:
+    def _not_ready(self, pods: Sequence[Held], port: int) -> str:
+        """What a sidecar says, or else what its pod's containers look like."""
+        now = time.time()
+        return self._hindrance(pods) or next((why for pod in pods if (why := long_unready(pod, port, now))), "")
+
+    def _hindrance(self, pods: Iterable[Held]) -> str:
         return next((why for pod in pods if not ready(pod) and (why := self._snapshots.not_ready(pod.name))), "")
 
     def traffic(self) -> Mapping[str, Traffic]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from msgspec import Struct
@@ -12,6 +13,8 @@ from .held import Held
 #: Reasons of a waiting container that are the ordinary course of a start.
 _ORDINARY: Final = ("ContainerCreating", "PodInitializing")
 _MAX_TEXT: Final = 600
+#: Seconds that a container may run before it is worth a word that it is not ready.
+_START: Final = 30
 
 
 class Trouble(Struct, frozen=True, kw_only=True):
@@ -60,6 +63,17 @@ def trouble(pod: Held) -> Trouble | None:
     return None
 
 
+def long_unready(pod: Held, port: int, now: float) -> str:
+    """Which containers run and are not ready, long enough to wonder; empty: none. `now`: Unix time."""
+    if pod.ending or ready(pod) or _condition(pod, "Initialized").get("status") == "False":
+        return ""
+    names = [one["name"] for one in _containers(pod) if not one.get("ready") and now - _runs_since(one, now) >= _START]
+    if not names:
+        return ""
+    where = f"requests go to port {port} (spec.model.port): does the model listen there?"
+    return _line(f"running but not ready: {', '.join(names)}; {where}")
+
+
 def rollout_trouble(deployment: Held) -> str:
     """Why a Deployment cannot make its pods (quota, pod security), or empty."""
     for condition in deployment.body.get("status", {}).get("conditions") or ():
@@ -95,6 +109,15 @@ def _container_trouble(container: Mapping[str, Any]) -> Trouble | None:
     if restarts and last and last.get("exitCode") and not container.get("ready"):
         return _ended(name, last, previous=True, restarts=restarts)
     return None
+
+
+def _runs_since(container: Mapping[str, Any], now: float) -> float:
+    """Unix time; `now` where it does not run."""
+    started = ((container.get("state") or {}).get("running") or {}).get("startedAt") or ""
+    try:
+        return datetime.strptime(started, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return now
 
 
 def _ended(name: str, ended: Mapping[str, Any], *, previous: bool, restarts: int) -> Trouble:
