@@ -74,7 +74,7 @@ class Heard(Poster):
 class Scene:
     def __init__(self, api: RefusingApi, client: Client, session: aiohttp.ClientSession) -> None:
         self.api = api
-        self.cache = Cache()
+        self.cache = Cache(lambda key: None)
         self.poster = Heard(client)
         self.notified: list[str] = []
         self.around = Surroundings(
