@@ -24,6 +24,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 # Run as a script, Python looks for modules beside it, not in the project's folder.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import uvloop
 from aiohttp import web
 from examples import protocol
 
@@ -135,6 +136,7 @@ def main() -> None:
         host=os.environ.get("HOST", "127.0.0.1"),
         port=int(os.environ.get("PORT", "8080")),
         access_log=None,
+        loop=uvloop.new_event_loop(),
         shutdown_timeout=10,
         print=lambda _: print(f"{server.name} {version} listens", flush=True),
     )

@@ -73,6 +73,9 @@ def _absent(reason: str) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"why {report.nodeid} was run again")
+        terminalreporter.write_line(report.longreprtext)
     figures = list(told(terminalreporter.stats.get("passed", ())))
     if figures:
         terminalreporter.section("figures")

@@ -18,12 +18,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
+import uvloop
 from examples.load import Load, Record
 from examples.train import held_out
 from tests.cluster.lab.cluster import Cluster
 
 #: Requests a second in all, and those of them that come on a new connection each.
-RATE = 220.0
+RATE = 210.0
 FRESH_RATE = 20.0
 #: Seconds until a request without a whole answer is an error, and between two writes.
 TIMEOUT = 10.0
@@ -128,4 +129,4 @@ def _write(file: BinaryIO, *loads: Load) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(_main(sys.argv[1], Path(sys.argv[2]))))
+    sys.exit(uvloop.run(_main(sys.argv[1], Path(sys.argv[2]))))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import shlex
@@ -14,15 +13,17 @@ import ssl
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
+
+import urllib3
 
 from . import cgroups
 from .build import programs
 from .cache import PROJECT
+from .config import GARBAGE
 from .containers import image_names, import_image, name_again
 from .gate import gate_command
 from .layout import Layout
@@ -184,23 +185,25 @@ class NodeCluster(Cluster):
         (server,) = (entry["cluster"] for entry in kubeconfig["clusters"])
         (user,) = (entry["user"] for entry in kubeconfig["users"])
         self._server = server["server"]
-        self._tls = ssl.create_default_context(cafile=server["certificate-authority"])
-        self._tls.load_cert_chain(user["client-certificate"], user["client-key"])
+        tls = ssl.create_default_context(cafile=server["certificate-authority"])
+        tls.load_cert_chain(user["client-certificate"], user["client-key"])
+        self._http = urllib3.PoolManager(ssl_context=tls, timeout=30, retries=False, maxsize=8)
 
     @property
     def environment(self) -> dict[str, str]:
         """What kubectl and helm remember of the node goes with it."""
         places = ("KUBECACHEDIR", "HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")
-        return super().environment | {place: f"{self.layout.data}/{place.lower()}" for place in places}
+        return super().environment | GARBAGE | {place: f"{self.layout.data}/{place.lower()}" for place in places}
 
     def read(self, path: str) -> Any:
         try:
-            with urllib.request.urlopen(f"{self._server}{path}", context=self._tls, timeout=30) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise LabError(f"GET {path}: {json.load(error).get('message', error.reason)}") from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            answer = self._http.request("GET", f"{self._server}{path}")
+            found = answer.json()
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
             raise LabError(f"GET {path}: {error}") from error
+        if answer.status != HTTPStatus.OK:
+            raise LabError(f"GET {path}: {found.get('message', answer.reason)}")
+        return found
 
     def load(self, archive: Path) -> None:
         import_image(self.layout, archive)

@@ -13,6 +13,8 @@ ETCD = "http://127.0.0.1:2379"
 #: Users of the API server inside the node, each with a kubeconfig.
 USERS = ("admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet")
 CNI_PLUGINS = Path("/usr/lib/cni")  # where Debian puts them
+#: For the environment of programs in Go: memory is plenty here, and two cores are what tests wait for.
+GARBAGE = {"GOGC": "400"}
 
 
 def write_config(layout: Layout, gate_port: int) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from . import cgroups
 from .cache import PROJECT
-from .config import commands
+from .config import GARBAGE, commands
 from .containers import import_image
 from .gate import gate_command
 from .layout import API_PORT, NODE_ADDRESS, NODE_NAME, Layout
@@ -82,7 +82,7 @@ class Components:
                     stdout=log,
                     stderr=log,
                     cwd=self.layout.data,
-                    env={**os.environ, "PATH": PATH, "PYTHONPATH": str(PROJECT)},
+                    env={**os.environ, **GARBAGE, "PATH": PATH, "PYTHONPATH": str(PROJECT)},
                     pass_fds=(self.gate,) if name == "gate" else (),
                 )
             self.running[process.pid] = name, process
