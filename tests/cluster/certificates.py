@@ -18,15 +18,14 @@ from coalmine_operator.webhook.authority import LIFE, RENEW_BEFORE
 def shown_certificates(install: Install) -> set[str]:
     """Certificates that the webhook's pods show."""
     code = "import ssl, sys; print(*(ssl.get_server_certificate((ip, 8443)) for ip in sys.argv[1:]), sep='|')"
-    pods = install.cluster.get("pods", "--selector=app.kubernetes.io/component=webhook", "--namespace", install.own)
-    addresses = [pod["status"]["podIP"] for pod in pods["items"]]
+    addresses = [pod["status"]["podIP"] for pod in install.pods("webhook")]
     assert len(addresses) == 2
     return {one.strip() for one in install.cluster.run_in_net(["python3", "-c", code, *addresses]).split("|")}
 
 
 def kept_certificate(install: Install) -> str:
     """The certificate in the Secret."""
-    return base64.b64decode(install.get("secret", f"{RELEASE}-webhook-tls")["data"]["tls.crt"]).decode().strip()
+    return base64.b64decode(install.secret("webhook-tls")["tls.crt"]).decode().strip()
 
 
 async def _age(install: Install) -> None:

@@ -63,11 +63,10 @@ class Install:
         """Waits until as many pods are ready, and the others gone."""
         where = ("--namespace", self.own)
         self.cluster.kubectl("scale", f"deployment/{RELEASE}-{component}", f"--replicas={replicas}", *where)
-        selector = f"--selector=app.kubernetes.io/component={component}"
+        deployment = f"/apis/apps/v1/namespaces/{self.own}/deployments/{RELEASE}-{component}"
 
         def done() -> bool:
-            status = self.get("deployment", f"{RELEASE}-{component}")["status"]
-            pods = self.cluster.get("pods", selector, *where)["items"]
+            status, pods = self.cluster.read(deployment)["status"], self.pods(component)
             return status.get("readyReplicas", 0) == len(pods) == replicas
 
         self.cluster.wait(done, f"{replicas} pods of the {component}", 120, every=0.5)
@@ -78,6 +77,17 @@ class Install:
     def get(self, kind: str, name: str) -> Any:
         return self.cluster.get(kind, name, "--namespace", self.own)
 
+    def pods(self, component: str) -> list[dict[str, Any]]:
+        """Those that end are told too."""
+        chosen = f"labelSelector=app.kubernetes.io%2Fcomponent%3D{component}"
+        found: list[dict[str, Any]] = self.cluster.read(f"/api/v1/namespaces/{self.own}/pods?{chosen}")["items"]
+        return found
+
+    def secret(self, name: str) -> dict[str, str]:
+        """What is in one of the release's Secrets, in base64."""
+        data: dict[str, str] = self.cluster.read(f"/api/v1/namespaces/{self.own}/secrets/{RELEASE}-{name}")["data"]
+        return data
+
     def bundles(self) -> list[str]:
         """What the API server trusts, of each webhook."""
         return [
@@ -87,7 +97,7 @@ class Install:
         ]
 
     def alerts_token(self) -> str:
-        return base64.b64decode(self.get("secret", f"{RELEASE}-alerts")["data"]["token"]).decode()
+        return base64.b64decode(self.secret("alerts")["token"]).decode()
 
     def ask(self, path: str, *words: str) -> str:
         url = f"http://{RELEASE}-operator.{self.own}.svc.cluster.local{path}"

@@ -38,13 +38,21 @@ urllib.request.urlopen(urllib.request.Request(sys.argv[1], sys.argv[3].encode(),
 """
 
 
+#: `python -m coalmine_operator`, without what the tests' environment has, its image has not, and kopf would load.
+_AS_IN_ITS_IMAGE = """
+import runpy, sys
+sys.modules["kubernetes"] = None
+runpy.run_module("coalmine_operator", run_name="__main__", alter_sys=True)
+"""
+
+
 class Operator:
-    """`python -m coalmine_operator operator` in the pods' network, for some namespaces; `flags` win over these."""
+    """`coalmine-operator operator` in the pods' network, for some namespaces; `flags` win over these."""
 
     def __init__(self, cluster: Cluster, namespaces: Sequence[str], sidecar_image: str, log: Path, *flags: str) -> None:
         kubeconfig = cluster.layout.inner_kubeconfig("admin") if isinstance(cluster, NodeCluster) else cluster.api
         self._argv = [
-            sys.executable, "-m", "coalmine_operator", "operator",
+            sys.executable, "-c", _AS_IN_ITS_IMAGE, "operator",
             f"--kubeconfig={kubeconfig}",
             f"--namespaces={','.join(namespaces)}",
             f"--sidecar-image={sidecar_image}",
@@ -56,7 +64,7 @@ class Operator:
         self._cluster = cluster
         self._log = log
         #: Variables that the process gets besides the tests' own.
-        self.environment: dict[str, str] = {"KUBECONFIG": ""}
+        self.environment: dict[str, str] = {"KUBECONFIG": "", "MALLOC_ARENA_MAX": "2"}
         self._stack = contextlib.ExitStack()
         self.process: subprocess.Popen[bytes]
 

@@ -62,9 +62,8 @@ def fraud(install: Install, model_image: str) -> Watched:
 
 def pods_of(watched: Watched) -> list[dict[str, Any]]:
     """Those that end are told too."""
-    found: list[dict[str, Any]] = watched.get("pods", f"--selector=coalmine.dev/modeldeployment={watched.name}")[
-        "items"
-    ]
+    chosen = f"labelSelector=coalmine.dev%2Fmodeldeployment%3D{watched.name}"
+    found: list[dict[str, Any]] = watched.cluster.read(f"/api/v1/namespaces/{watched.namespace}/pods?{chosen}")["items"]
     return found
 
 
@@ -96,7 +95,7 @@ def test_an_upgrade_under_load_restarts_no_model_and_a_refresh_brings_the_new_si
     install: Install, steady: Watched, sidecar_image: str, tmp_path: Path, figure: Figure
 ) -> None:
     def held() -> tuple[Any, ...]:
-        secrets = (install.get("secret", f"{RELEASE}-{name}")["data"] for name in ("alerts", "webhook-tls"))
+        secrets = (install.secret(name) for name in ("alerts", "webhook-tls"))
         return running(steady), sidecars(steady), install.bundles(), *secrets
 
     with pytest.raises(LabError, match="does not exist"):
