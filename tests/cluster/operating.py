@@ -228,10 +228,11 @@ class Watched:
         return self.until(f"{kind}={value} {reason} {text!r}", holds, timeout)
 
     def ask(self) -> str:
-        """The version that answers a client."""
+        """The version that answers a client. A new Service takes a moment until the node has heard of it."""
         row = {"inputs": [{"name": "features", "shape": [1, 30], "datatype": "FP64", "data": [1.0] * 30}]}
         url = f"http://{self.name}.{self.namespace}/v2/models/fraud/infer"
-        return self.cluster.run_in_net(["python3", "-c", _ASK, url, json.dumps(row)]).strip()
+        argv = ["python3", "-c", _ASK, url, json.dumps(row)]
+        return self.cluster.wait(lambda: self.cluster.run_in_net(argv).strip(), f"an answer of {url}", 15, every=0.5)
 
     def owned(self, subresource: str = "") -> str:
         """What Coalmine owns of the object's fields, as the API server writes it."""

@@ -11,7 +11,7 @@ from tests.cluster.lab.cluster import Cluster
 from tests.cluster.scale import Bench
 
 #: Enough that what each needs shows beside what the process needs for itself.
-COUNT = 60
+COUNT = 40
 #: Bytes of memory a model deployment, generously: 300 took a quarter of it each.
 MOST = 300e3
 #: 404: whether there is a last good spec already; 409: an Event that was posted before.
