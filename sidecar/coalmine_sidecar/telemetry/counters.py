@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from time import time
 from typing import TYPE_CHECKING, Final
@@ -75,22 +75,34 @@ class Histogram:
         self.total += value
 
     def observe_all(self, values: Iterable[float]) -> None:
+        """As `observe` for each; in order, so that not each value's place is looked for but each bucket's end."""
+        ordered = sorted(values)
+        if not ordered:
+            return
         counts, bounds = self.counts, self.bounds
-        total = 0.0
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
-            total += value
-        self.total += total
+        begin = 0
+        for bucket in range(bisect_left(bounds, ordered[0]), len(bounds)):
+            end = bisect_right(ordered, bounds[bucket], begin)
+            counts[bucket] += end - begin
+            begin = end
+            if begin == len(ordered):
+                break
+        counts[-1] += len(ordered) - begin
+        self.total += sum(ordered)
 
-    def observe_traced(self, value: float, trace: bytes, at: float) -> None:
-        """`trace`: 32 hexadecimal digits, empty if there is none; `at`: Unix seconds."""
-        bucket = bisect_left(self.bounds, value)
-        self.counts[bucket] += 1
-        self.total += value
-        if trace:
-            if not self.exemplars:
-                self.exemplars = [None] * len(self.counts)
-            self.exemplars[bucket] = (value, trace, at)
+    def observe_traced(self, values: Sequence[float], traces: Iterable[bytes], times: Iterable[float]) -> None:
+        """`traces`: 32 hexadecimal digits for each value, empty where there are none; `times`: Unix seconds."""
+        self.observe_all(values)
+        bounds = self.bounds
+        newest = {
+            bisect_left(bounds, value): (value, trace, at)
+            for value, trace, at in zip(values, traces, times, strict=True)
+            if trace
+        }
+        if newest and not self.exemplars:
+            self.exemplars = [None] * len(self.counts)
+        for bucket, exemplar in newest.items():
+            self.exemplars[bucket] = exemplar
 
 
 class Series:
@@ -211,8 +223,7 @@ class Series:
         for (outcome, code), count in Counter(zip(outcomes, codes, strict=True)).items():
             key = (outcome, code if code in CODES else NO_CODE)
             self._requests[key] = self._requests.get(key, 0) + count
-        for duration, trace, at in zip(durations, traces, times, strict=True):
-            self._duration.observe_traced(duration, trace, at)
+        self._duration.observe_traced(durations, traces, times)
         asked = [(duration, upstream) for duration, upstream in zip(durations, upstreams, strict=True) if upstream > 0]
         self._upstream.observe_all(upstream for _, upstream in asked)
         self._overhead.observe_all(max(duration - upstream, 0.0) for duration, upstream in asked)

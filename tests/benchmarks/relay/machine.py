@@ -21,8 +21,14 @@ ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 20.0
 
 
-#: Who runs the sidecar and the plain proxy. Builds of Python differ by a fifth: images have an optimised one.
-PYTHON = os.environ.get("BENCH_PYTHON") or sys.executable
+def _interpreter() -> str:
+    """Debian's Python, where it is of our version: optimised as images have it, and builds differ by a fifth."""
+    debian = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    return os.environ.get("BENCH_PYTHON") or (debian if Path(debian).exists() else sys.executable)
+
+
+#: Who runs the sidecar and the plain proxy.
+PYTHON = _interpreter()
 
 
 class BenchError(Exception):
