@@ -35,15 +35,13 @@ class Deck:
         self.weights = tuple((name, weight) for name, weight in weights if weight)
         self._cards = [name for name, weight in self.weights for _ in range(weight)]
         self._rng = rng
-        self._next = len(self._cards)
+        self._left: list[str] = []
 
     def draw(self) -> str:
-        if self._next == len(self._cards):
-            self._rng.shuffle(self._cards)
-            self._next = 0
-        card = self._cards[self._next]
-        self._next += 1
-        return card
+        if not self._left:
+            self._left = self._cards.copy()
+            self._rng.shuffle(self._left)
+        return self._left.pop()
 
 
 class Ring:

@@ -102,7 +102,7 @@ class Sidecar(RuleBasedStateMachine):
 
     @rule(revision=revisions)
     def route(self, revision: str) -> None:
-        self.telemetry.decision(revision, 0)
+        self.telemetry.decisions(revision)[0] += 1
         self.held.append((self.telemetry.series(revision, "ingress"), self.telemetry.epoch(revision)))
 
     @rule(

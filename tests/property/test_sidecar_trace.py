@@ -80,4 +80,4 @@ def test_a_request_ends_up_with_one_valid_trace_and_one_id(traceparent, tracesta
 
 def test_ids_do_not_repeat():
     ids = Ids()
-    assert len({ids.next() for _ in range(2000)}) == 2000
+    assert len({ids.begin(SAMPLED)[1] for _ in range(2000)}) == 2000

@@ -84,7 +84,7 @@ def use(telemetry: Telemetry) -> None:
     for name in ("a", "b"):
         series = telemetry.series(name, "ingress")
         series.done(0, 200, 0.004, 0.0035, 95, 130)
-        telemetry.decision(name, 0)
+        telemetry.decisions(name)[0] += 1
     telemetry.series("a", "local").done(2, 599, 0.004, 0.0035, 95, 130)
     answer = Answer(2, [("score", [0.3, None]), ('la"bel\n\\', ["x\\y\n", "ß\ud800"])], ["wide"])
     record(telemetry.series("b", "ingress"), telemetry.epoch("b"), answer, 0.0)

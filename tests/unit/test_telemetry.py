@@ -100,7 +100,7 @@ def test_series_stay_the_same_object_over_reloads(telemetry: Telemetry) -> None:
 def test_an_unknown_revision_counts_nowhere(telemetry: Telemetry) -> None:
     telemetry.series("gone", "ingress").done(OK, 200, 0.1, 0.1, 0, 0)
     telemetry.epoch("gone").answered(200, 0.1)
-    telemetry.decision("gone", 0)
+    telemetry.decisions("gone")[0] += 1
     telemetry.retry("gone", "reset")
     telemetry.connection_error("gone", "reset")
     telemetry.fallback("gone", "a", "reset")

@@ -70,7 +70,8 @@ class Observer:
             return
         self._queue.append((series, cell, path, content_type, json_length, body))
         self._queued_bytes += len(body)
-        self._wake()
+        if not self._scheduled:
+            self._wake()
 
     def follow(self, series: Series, path: bytes, started: float) -> Follower | None:
         """Who reads a stream of events that answers with status 200; None where there is nothing to be read of it.
@@ -126,7 +127,7 @@ class Observer:
         routing = self._telemetry.routing
         protocol = routing.observe.protocol if routing else "auto"
         try:
-            self._count(series, cell, extract(protocol, path, content_type, json_length, body))
+            record(series, cell, extract(protocol, path, content_type, json_length, body), self._draw())
         except Exception:  # noqa: BLE001 - whatever a model answers, the requests beside it go on; it is counted
             bump(series.extract_failures, "internal")
 

@@ -22,8 +22,12 @@ def record(series: Series, cell: EpochCell | None, answer: Answer, draw: float) 
             if "too_many_outputs" not in failures:
                 failures = [*failures, "too_many_outputs"]
             continue
-        counter.add_all(values)
-        chosen = values[int(draw * len(values))]
+        if len(values) == 1:
+            chosen = values[0]
+            counter.add(chosen)
+        else:
+            counter.add_all(values)
+            chosen = values[int(draw * len(values))]
         series.keep_value(counter.name, chosen)
         if cell is not None and (counted := cell.outputs.get(counter.name)) is not None:
             counted.add(chosen)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from .attempts import CANCELLED, CLIENT_ERROR, MODEL_ERROR, OK, REJECTED
 from .detour import Failure
 from .errors import error_answer
-from .heads import without
-from .reply import Reply, first_line
+from .heads import first_line, without
+from .reply import Reply
 from .sending import JOINED, Sending
 from .tunnel import Tunnel, reset
 from .upstream import SWITCHING, Answer, UpstreamConnection
@@ -92,7 +92,7 @@ class Answering(Sending):
         offered = answer.special.upgrade if answer.special is not None else b""
         front.outbox.flush()
         client.transport.writelines((
-            first_line(answer),
+            first_line(answer.status, answer.phrase),
             *lines,
             self._own_lines(answer),
             b"connection: upgrade\r\nupgrade: %s\r\n\r\n" % offered,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .errors import Refusal
+from .errors import Refusal, phrase_of, status_line
 
 COLON: Final = b": "
 CRLF: Final = b"\r\n"
@@ -78,6 +78,13 @@ _NEVER_NAMED: Final = frozenset({b"host", b"content-length", b"content-type", b"
 _HOST: Final = rb"(?:[a-z0-9._~!$&'()*+;=%-]+|\[[0-9a-f:.]+\])(?::\d*)?"
 _HOST_FIELD: Final = re.compile(rb"(?:%b)?" % _HOST, re.IGNORECASE)
 _ABSOLUTE: Final = re.compile(rb"https?://(%b)(?:[/?]|$)" % _HOST, re.IGNORECASE)
+
+#: Nearly every answer has its status's own phrase, and a line that is ready.
+_STATUS_LINES: Final = {
+    status: (phrase_of(status), status_line(status, phrase_of(status))) for status in range(200, 600)
+}
+#: RFC 9112 4, but for the empty one.
+_PHRASE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]+")
 
 #: Header name as spelt -> kind. A plain dict, so that the common case is one lookup; `kind_of` fills it.
 KINDS: Final[dict[bytes, int]] = {}
@@ -186,6 +193,14 @@ def without_h2c(offered: bytes) -> bytes:
     """The protocols of an Upgrade header but HTTP/2."""
     protocols = (protocol.strip(b" \t") for protocol in offered.split(b","))
     return b", ".join(p for p in protocols if p and p.lower() not in (b"h2c", b"h2", b"http/2.0"))
+
+
+def first_line(status: int, phrase: bytes) -> bytes:
+    """An answer's status line with the model's own phrase; with the standard's if that is empty or not allowed."""
+    known = _STATUS_LINES.get(status)
+    if known is not None and known[0] == phrase:
+        return known[1]
+    return status_line(status, phrase if _PHRASE.fullmatch(phrase) else phrase_of(status))
 
 
 def head_size(lines: list[bytes]) -> int:

@@ -217,9 +217,8 @@ class RequestReader(Timed):
         exchange = self._exchange(known.method, known.url, lines)
         ids = front.ids
         if ids is not None:
-            exchange.lines, exchange.request_id, exchange.trace = identified(
-                lines, ids, table.new_trace, None, False, b""
-            )
+            own, exchange.request_id, exchange.trace = ids.begin(table.new_trace)
+            lines += own
         exchange.length = exchange.size = length = known.length
         if length:
             exchange.body.append(data[-length:])

@@ -144,7 +144,8 @@ class Relay:
         """The own revision as it is without a word about it in the file."""
         series = self.telemetry.series(self.revision, "local" if role == "local" else "ingress")
         budget = self._safeguards.budget(self.revision, role)
-        return Target(self.revision, series, None, model=self._model, endpoints=(), budget=budget)
+        decisions = self.telemetry.decisions(self.revision)
+        return Target(self.revision, series, None, model=self._model, endpoints=(), budget=budget, decisions=decisions)
 
     def _local_table(self, routing: Routing | None) -> Table:
         return Table(self.telemetry, self._below, self._own("local"), routing=routing)
@@ -174,6 +175,7 @@ class Relay:
             met=self._met,
             budget=self._safeguards.budget(route.name, "ingress"),
             breaker=self._safeguards.breaker(route.name),
+            decisions=self.telemetry.decisions(route.name),
         )
 
     def _set_gate(self, settings: Concurrency | None) -> None:

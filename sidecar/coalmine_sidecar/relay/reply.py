@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
-from .errors import phrase_of, status_line
-from .heads import CHUNKED, CLOSE, CRLF, KEEP_ALIVE, LAST_CHUNK, without
+from .heads import CHUNKED, CLOSE, CRLF, KEEP_ALIVE, LAST_CHUNK, first_line, without
 from .trailers import last_chunk
 from .upstream import Answer
 
 if TYPE_CHECKING:
     from .front import AnswerFollower
 
-#: Nearly every answer has its status's own phrase, and a line that is ready.
-_STATUS_LINES: Final = {
-    status: (phrase_of(status), status_line(status, phrase_of(status))) for status in range(200, 600)
-}
-#: RFC 9112 4, but for the empty one.
-_PHRASE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]+")
 _BODYLESS: Final = frozenset({204, 304})
 
 
@@ -60,8 +52,11 @@ class Reply:
                 close = self.to_eof = True
             else:
                 self._chunked = True
-        out.append(first_line(answer))
-        out += lines
+        if answer.head:
+            out.append(answer.head)
+        else:
+            out.append(first_line(status, answer.phrase))
+            out += lines
         out.append(line)
         if self._chunked:
             out.append(CHUNKED)
@@ -97,12 +92,3 @@ class Reply:
         if answer.complete and self._chunked:
             trailers = answer.special.trailers if answer.special is not None else None
             out.append(last_chunk(trailers) if trailers else LAST_CHUNK)
-
-
-def first_line(answer: Answer) -> bytes:
-    """The status line with the model's own phrase; with the standard's if that is empty or not allowed."""
-    status, phrase = answer.status, answer.phrase
-    known = _STATUS_LINES.get(status)
-    if known is not None and known[0] == phrase:
-        return known[1]
-    return status_line(status, phrase if _PHRASE.fullmatch(phrase) else phrase_of(status))

@@ -30,7 +30,7 @@ class Asked(Protocol):
 class Target:
     """A revision as requests see it. `model` is set for the pod's own revision: over loopback, before any other."""
 
-    __slots__ = ("breaker", "budget", "cell", "endpoints", "line", "met", "model", "name", "series")
+    __slots__ = ("breaker", "budget", "cell", "decisions", "endpoints", "line", "met", "model", "name", "series")
 
     def __init__(
         self,
@@ -43,11 +43,16 @@ class Target:
         met: Container[str] | None = None,
         budget: Budget,
         breaker: Breaker | None = None,
+        decisions: list[int],
     ) -> None:
-        """`met`: names of the revisions of which a pod was known here once; the caller keeps it up to date."""
+        """`met`: names of the revisions of which a pod was known here once; the caller keeps it up to date.
+
+        `decisions`: how many requests were sent here for each of contract.REASONS.
+        """
         self.name = name
         self.met = met
         self.budget = budget
+        self.decisions = decisions
         self.breaker = breaker
         self.series = series
         self.cell = cell
@@ -128,7 +133,7 @@ class Table:
             target = self.targets[name]
         else:
             target, reason = self.own, LOCAL
-        self.telemetry.decision(target.name, reason)
+        target.decisions[reason] += 1
         return target, target.cell if reason in _DRAWN else None
 
     def _reachable(self, name: str) -> bool:

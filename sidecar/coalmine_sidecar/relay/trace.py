@@ -30,29 +30,48 @@ UNSAMPLED: Final = b"-02"
 #: By contract.Routing.new_traces; empty: none is made.
 ENDINGS: Final[dict[NewTraces, bytes]] = {"sampled": SAMPLED, "unsampled": UNSAMPLED, "none": b""}
 
-#: Ids made at a time: one call of the system costs as much as making ten of them.
-_IDS: Final = 256
+#: Made at a time: one call of the system costs as much as making ten of them. These take 25 kB.
+_IDS: Final = 64
 _TRACE_ID: Final = 32
 _ID: Final = 48
+#: Items of one header line.
+_FIELD: Final = 4
+
+
+#: Header lines as `identified` adds them, a request's id, and its trace's id as `sampled_trace` has it.
+Begun = tuple[tuple[bytes, ...], bytes, bytes]
 
 
 class Ids:
-    """Random ids, cheap by the piece: a trace id and a span id in 48 hexadecimal digits."""
+    """Random ids, and the header lines that name them: made many at a time, taken one by one."""
 
-    __slots__ = ("_at", "_digits")
+    __slots__ = ("_begun", "_ending")
 
     def __init__(self) -> None:
-        self._digits = b""
-        self._at = 0
+        self._begun: list[Begun] = []
+        self._ending = b""
 
-    def next(self) -> bytes:
-        """Digits nobody had before. That one of the two ids is all zeros takes longer to happen than stars last."""
-        at = self._at
-        if at >= len(self._digits):
-            self._digits = os.urandom(_IDS * _ID // 2).hex().encode()
-            at = 0
-        self._at = end = at + _ID
-        return self._digits[at:end]
+    def begin(self, ending: bytes) -> Begun:
+        """For a request that came without ids; lines of a trace stand before the four items of the request's id.
+
+        Nobody had these ids before. That one is all zeros takes longer to happen than stars last.
+        """
+        if not self._begun or ending is not self._ending:
+            self._make(ending)
+        return self._begun.pop()
+
+    def _make(self, ending: bytes) -> None:
+        self._ending = ending
+        self._begun = []
+        digits = os.urandom(_IDS * _ID // 2).hex().encode()
+        for at in range(0, len(digits), _ID):
+            # A trace of one's own has the request id's digits; one that a client began may hold many requests.
+            own = digits[at : at + _TRACE_ID]
+            lines: tuple[bytes, ...] = (b"x-request-id", COLON, own, CRLF)
+            if ending:
+                value = b"00-%b-%b%b" % (own, digits[at + _TRACE_ID : at + _ID], ending)
+                lines = (b"traceparent", COLON, value, CRLF, *lines)
+            self._begun.append((lines, own, own if ending is SAMPLED else b""))
 
 
 def is_valid(traceparent: bytes) -> bool:
@@ -72,22 +91,21 @@ def identified(
     `traceparent` is the field's value, None where there is none and empty where there are several; `tracestate` says
     whether there is one. `ending`: SAMPLED or UNSAMPLED; empty if no trace is to be begun, then all passes as it came.
     """
-    digits = trace = b""
-    if traceparent is not None and is_valid(traceparent):
-        trace = sampled_trace(traceparent)
-    elif ending:
-        if tracestate or traceparent is not None:
+    valid = traceparent is not None and is_valid(traceparent)
+    trace = sampled_trace(traceparent) if valid and traceparent is not None else b""
+    if valid and request_id:
+        return lines, request_id, trace
+    own, own_id, own_trace = ids.begin(ending)
+    if valid:
+        own = own[-_FIELD:]
+    else:
+        trace = own_trace
+        if ending and (tracestate or traceparent is not None):
             lines = without(lines, _OF_THE_TRACE)
-        digits = ids.next()
-        trace_id = digits[:_TRACE_ID]
-        lines += (b"traceparent", COLON, b"00-%b-%b%b" % (trace_id, digits[_TRACE_ID:], ending), CRLF)
-        if ending is SAMPLED:
-            trace = trace_id
-    if not request_id:
-        # A trace of one's own has the id's digits; one that a client began may hold many requests.
-        request_id = digits[:_TRACE_ID] or ids.next()[:_TRACE_ID]
-        lines += (b"x-request-id", COLON, request_id, CRLF)
-    return lines, request_id, trace
+    if request_id:
+        own = own[:-_FIELD]
+    lines += own
+    return lines, request_id or own_id, trace
 
 
 def identified_fields(fields: list[Field], ids: Ids, ending: bytes) -> tuple[list[Field], bytes, bytes]:

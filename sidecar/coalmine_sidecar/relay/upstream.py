@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Final, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from .errors import Refusal, phrase_of, refusal_of, status_line
-from .heads import COLON, CONNECTION, CRLF, KINDS, LENGTH, TYPE, Special, head_size, kind_of, without
+from .heads import (
+    COLON,
+    CONNECTION,
+    CRLF,
+    KINDS,
+    LENGTH,
+    TYPE,
+    Special,
+    first_line,
+    head_size,
+    kind_of,
+    without,
+)
 from .sweeper import NEVER, Timed
 from .trailers import passed_on
 
@@ -29,14 +41,18 @@ SWITCHING: Final = 101
 
 
 class Answer:
-    """One answer as it arrives. `body` holds what came and was not yet taken; `length` None: until EOF or chunked."""
+    """One answer as it arrives. `body` holds what came and was not yet taken; `length` None: until EOF or chunked.
 
-    __slots__ = ("body", "complete", "content_type", "length", "lines", "phrase", "special", "status")
+    `head`: status line and `lines` in one piece, where that was made before; else empty.
+    """
+
+    __slots__ = ("body", "complete", "content_type", "head", "length", "lines", "phrase", "special", "status")
 
     def __init__(self) -> None:
         #: 0 until the head is whole.
         self.status = 0
         self.phrase = b""
+        self.head = b""
         self.lines: list[bytes] = []
         self.body: list[bytes] = []
         self.length: int | None = None
@@ -263,6 +279,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         answer = self.answer
         answer.status = known.status
         answer.phrase = known.phrase
+        answer.head = known.head
         answer.lines = known.lines
         answer.length = known.length
         answer.content_type = known.content_type
@@ -283,6 +300,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             known.status = answer.status
             known.phrase = answer.phrase
             known.lines = answer.lines
+            known.head = b"".join((first_line(answer.status, answer.phrase), *answer.lines))
             known.length = length
             known.content_type = answer.content_type
             self._known = (data[:end], len(data), known)

@@ -36,8 +36,6 @@ _Final = tuple[int, int, float, float, int, int, bytes, float]
 
 #: Beyond it a number is no raw value: whole numbers can be larger than any float.
 _LARGEST: Final = 1e300
-#: Booleans are classes.
-_NUMBERS: Final = (float, int)
 
 TURNED_AWAY: Final = ("full", "timeout")
 SKIPS: Final = ("budget", "queue", "size", "encoding")
@@ -232,11 +230,12 @@ class Series:
 
     def keep_value(self, output: str, value: Value) -> None:
         """Add to the raw values of an output that has a place in `outputs`; only numbers have raw values."""
-        if type(value) in _NUMBERS and -_LARGEST < value < _LARGEST:  # type: ignore[operator] # it is a number
+        # Not a boolean, which is an int as well, and a class.
+        if (type(value) is float or type(value) is int) and -_LARGEST < value < _LARGEST:
             ring = self.values.get(output)
             if ring is None:
                 ring = self.values[output] = deque(maxlen=KEPT_VALUES)
-            ring.append(float(value))  # type: ignore[arg-type] # it is a number
+            ring.append(float(value))
 
 
 class QueueCounters:

@@ -45,7 +45,7 @@ class OutputCounter:
 
         None, NaN and the infinities are missing.
         """
-        if isinstance(value, float):
+        if type(value) is float:
             if not isfinite(value):
                 self.missing += 1
                 return
@@ -60,7 +60,7 @@ class OutputCounter:
             # Not made a float first: some have none.
             self._add_number(value)
             self._add_class(str(value) if -1_000_000 < value < 1_000_000 else OTHER)
-        else:
+        elif isinstance(value, str):
             self._add_class(value)
 
     def add_all(self, values: Sequence[Value]) -> None:

@@ -141,11 +141,10 @@ class Telemetry:
         cell = self._cells.get(revision)
         return cell if cell is not None else EpochCell((), {})
 
-    def decision(self, revision: str, reason: int) -> None:
-        """Count why a request went where it went. `reason` indexes contract.REASONS."""
+    def decisions(self, revision: str) -> list[int]:
+        """Why requests went to a revision: how many for each of contract.REASONS. The same list each time."""
         counters = self.revisions.get(revision)
-        if counters is not None:
-            counters.decisions[reason] += 1
+        return counters.decisions if counters is not None else [0] * len(REASONS)
 
     def fallback(self, source: str, target: str, reason: str) -> None:
         """Count a request that was meant for `source` and answered by `target`; `reason` is one of FALLBACKS."""

@@ -65,4 +65,5 @@ def _seen(target: Target) -> Target:
         met=target.met,
         budget=target.budget,
         breaker=target.breaker,
+        decisions=target.decisions,
     )
