@@ -80,6 +80,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
     def leave(self) -> bytes:
         """A tunnel takes the transport over, and what came ahead."""
         self._current = None
+        self._read_no_more()
         self.front.connections.discard(self)
         self.front.sweeper.forget(self)
         return self._ahead or b""
@@ -163,6 +164,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
+        self._read_no_more()
         self.front.connections.discard(self)
         self.front.sweeper.forget(self)
         self._queue.clear()
@@ -219,6 +221,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
     def _hand_over(self, rest: bytes) -> None:
         """The client speaks HTTP/2: this object's work is done."""
         self.closing = True
+        self._read_no_more()
         self.front.connections.discard(self)
         self.front.sweeper.forget(self)
         ClientLink(self.front).take_over(self.transport, rest)

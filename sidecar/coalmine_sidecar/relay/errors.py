@@ -37,7 +37,8 @@ def refusal_of(error: HttpParserError) -> Refusal:
     """
     cause = error.__context__
     if isinstance(cause, Refusal):
-        return cause
+        # It is kept with its request, which the frames it came through hold: a circle.
+        return cause.with_traceback(None)
     if isinstance(error, HttpParserCallbackError) and cause is not None:
         raise cause
     return Refusal(400, f"malformed request: {error}")

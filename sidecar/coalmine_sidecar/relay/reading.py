@@ -44,6 +44,9 @@ READ_AHEAD: Final = 8
 MAX_KNOWN: Final = 1024
 
 _END: Final = b"\r\n\r\n"
+#: In the place of a parser that has done its work. One holds its reader's methods: the two would be a circle, and wait
+#: for a garbage collector that is told to look seldom.
+_DONE: Final = HttpRequestParser(None)
 
 
 class Known:
@@ -269,6 +272,10 @@ class RequestReader(Timed):
         except HttpParserError as error:
             if not self._final:
                 self._refuse(refusal_of(error))
+
+    def _read_no_more(self) -> None:
+        self._parser = _DONE
+        self._known = None
 
     def _enqueue(self, exchange: Exchange) -> None:
         if not exchange.queued:

@@ -109,6 +109,8 @@ class Tunnel(Timed):
         self._front.sweeper.forget(self)
         client, model = self._client, self._model
         self._ended(model.broken and not client.eof, client.broken, client.size, model.size)
+        # Nobody calls any more: without these circles all goes at once.
+        del self._client, self._model, client.other, model.other
 
 
 class _Side(asyncio.Protocol):

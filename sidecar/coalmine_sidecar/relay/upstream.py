@@ -36,6 +36,8 @@ HIGH_WATER: Final = 262144
 #: Bytes of a head that is remembered.
 MAX_KNOWN: Final = 1024
 _END: Final = b"\r\n\r\n"
+#: In the place of a parser that has done its work, as in `reading`.
+_DONE: Final = HttpResponseParser(None)
 #: The status of an answer after which the connection speaks what the client offered.
 SWITCHING: Final = 101
 
@@ -117,6 +119,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     def leave(self) -> asyncio.Transport:
         """Another protocol takes the connection over; the endpoint stays charged with it."""
         self.exchange = None
+        self._parser = _DONE
         self.endpoint.sweeper.forget(self)
         return self.transport
 
@@ -171,6 +174,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             self.exchange.upstream_lost(self, clean=exc is None)
         else:
             self.endpoint.unpark(self)
+        self._parser = _DONE
 
     def pause_writing(self) -> None:
         self.paused = True
