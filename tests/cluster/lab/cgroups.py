@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -43,12 +44,11 @@ def enter(name: str) -> None:
 
 def members(name: str) -> set[int]:
     """Process ids in the group and below it, in every hierarchy."""
-    return {
-        int(pid)
-        for group in _groups(name)
-        if (group / "cgroup.procs").exists()
-        for pid in (group / "cgroup.procs").read_text().split()
-    }
+    found: set[int] = set()
+    for group in _groups(name):
+        with contextlib.suppress(OSError):  # a pod's may go at any moment
+            found.update(map(int, (group / "cgroup.procs").read_text().split()))
+    return found
 
 
 def exists(name: str) -> bool:
