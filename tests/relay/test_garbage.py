@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from tests.relay.harness import (
@@ -14,7 +14,6 @@ from tests.relay.harness import (
     Pod,
     Request,
     Upstream,
-    close_all,
     post,
     reset,
     revision,
@@ -32,23 +31,6 @@ def uncollected() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    upstream = Upstream()
-    await upstream.start()
-    yield upstream
-    await upstream.stop()
-
-
-@pytest.fixture
-async def pod(upstream: Upstream) -> AsyncIterator[Pod]:
-    pod = Pod(upstream.port, routing(revision("a", 100)))
-    await pod.start()
-    yield pod
-    await close_all()
-    await pod.stop()
 
 
 def of_the_relay() -> Counter[str]:
@@ -89,9 +71,10 @@ REQUESTS = {
 @pytest.mark.parametrize("request_", REQUESTS)
 @pytest.mark.parametrize("answer", ANSWERS)
 async def test_a_connection_that_ended_leaves_nothing(
-    pod: Pod, upstream: Upstream, uncollected: None, request_: str, answer: str
+    start_pod: Callable[..., Awaitable[Pod]], model: Upstream, uncollected: None, request_: str, answer: str
 ) -> None:
-    upstream.handle = ANSWERS[answer]
+    pod = await start_pod(model.port, routing(revision("a", 100)))
+    model.handle = ANSWERS[answer]
 
     async def ask() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", pod.ingress)
