@@ -118,7 +118,8 @@ def asking(image: str) -> dict[str, Any]:
 
 def test_for_all_namespaces(everywhere: Install, cluster: Cluster, namespace: str, model_image: str) -> None:
     here, there = Watched(cluster, everywhere.models), Watched(cluster, namespace)
-    here.apply(manifest("fraud", model_image))
+    # Whoever insists on being asked is waited for: the node has heard of a new Service a moment after helm has.
+    cluster.wait(lambda: here.apply(manifest("fraud", model_image)) is None, "the webhook to be reached", 20, every=0.5)
     there.apply(manifest("fraud", model_image, "v2"))
     first, second = here.healthy("v1"), there.healthy("v2")
     assert first["stable"]["revision"] != second["stable"]["revision"]

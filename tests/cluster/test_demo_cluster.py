@@ -86,7 +86,7 @@ def test_ctrl_c_ends_the_node_and_leaves_nothing_behind(node: NodeCluster) -> No
         end = threading.Timer(300, process.kill)
         end.start()
         shown = b""
-        while b"$ helm install" not in shown and (chunk := _read(ours)):
+        while b"KUBECONFIG=" not in shown and (chunk := _read(ours)):
             shown += chunk
         process.send_signal(signal.SIGINT)
         while chunk := _read(ours):
