@@ -92,12 +92,12 @@ class Observer:
             follower.lose("queue")
         else:
             self._queue.append(follower)
-            self._wake()
+            if not self._scheduled:
+                self._wake()
 
     def _wake(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self._schedule(self._drain)
+        self._scheduled = True
+        self._schedule(self._drain)
 
     def _drain(self) -> None:
         self._scheduled = False
@@ -116,8 +116,7 @@ class Observer:
             now = self._clock()
         self._budget.spend(now - start)
         if queue:
-            self._scheduled = True
-            self._schedule(self._drain)
+            self._wake()
 
     def _read(self, offered: _Offered) -> None:
         series, cell, path, content_type, json_length, body = offered
