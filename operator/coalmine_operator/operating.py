@@ -71,7 +71,9 @@ async def operate(settings: OperatorSettings) -> None:
         platform = KubernetesPlatform(client, settings.platform)
         runtime = Runtime(platform)
         app = make_app(
-            RuntimeBackend(runtime, platform, keys=platform.keys, ingress=platform.ingress),
+            RuntimeBackend(
+                runtime, platform, keys=platform.keys, ingress=platform.ingress, listed=lambda: platform.listed
+            ),
             alerts_token=alerts_token,
             api_token=api_token,
             metrics=_metrics(client, platform, runtime),

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import yaml
 from aiohttp import web
@@ -135,6 +140,9 @@ class ApiServer:
 
     def __init__(self) -> None:
         self.gone = asyncio.Event()
+        #: While it is cleared nobody gets a list.
+        self.lists = asyncio.Event()
+        self.lists.set()
         self.watched: set[str] = set()
         self.all_watched = asyncio.Event()
 
@@ -156,6 +164,7 @@ class ApiServer:
         if self.gone.is_set() and mine[0] is MODEL_DEPLOYMENT:
             return web.json_response({"kind": "Status", "code": 404, "reason": "NotFound"}, status=404)
         if "watch" not in request.query:
+            await self.lists.wait()
             return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
         response = web.StreamResponse()
         await response.prepare(request)
@@ -175,8 +184,9 @@ class ApiServer:
         ]
 
 
-async def test_when_the_crd_goes_it_ends_with_one_line_to_be_started_anew(tmp_path: Path) -> None:
-    api = ApiServer()
+@contextlib.asynccontextmanager
+async def operator_of(api: ApiServer, folder: Path, *flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process of its own: kopf takes the signals, and its end is one of what is tested."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", api.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -184,22 +194,57 @@ async def test_when_the_crd_goes_it_ends_with_one_line_to_be_started_anew(tmp_pa
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     named = {"clusters": [{"name": "c", "cluster": {"server": "http://{}:{}".format(*runner.addresses[0][:2])}}]}
     context = {"contexts": [{"name": "c", "context": {"cluster": "c"}}], "current-context": "c"}
-    file = tmp_path / "kubeconfig"
+    file = folder / "kubeconfig"
     file.write_text(yaml.safe_dump({**named, **context}))
-    # A process of its own: it is its end that counts.
-    command = ("-m", "coalmine_operator", "operator", "--sidecar-image=s", "--listen=127.0.0.1:0")
-    operator = await asyncio.create_subprocess_exec(
-        sys.executable, *command, f"--kubeconfig={file}", stderr=asyncio.subprocess.PIPE
-    )
+    command = ("-m", "coalmine_operator", "operator", "--sidecar-image=s", f"--kubeconfig={file}", *flags)
+    operator = await asyncio.create_subprocess_exec(sys.executable, *command, stderr=asyncio.subprocess.PIPE)
     try:
-        await asyncio.wait_for(api.all_watched.wait(), 60)
-        api.gone.set()
-        _, told = await asyncio.wait_for(operator.communicate(), 60)
+        yield operator
     finally:
         if operator.returncode is None:
             operator.kill()
             await operator.wait()
         await runner.cleanup()
+
+
+async def test_an_alert_is_not_taken_before_the_model_deployments_are_known(tmp_path: Path) -> None:
+    """Or it would be about none of them, and never be told again before Alertmanager repeats itself."""
+    api = ApiServer()
+    api.lists.clear()
+    (tmp_path / "token").write_text("secret")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    flags = (f"--listen=127.0.0.1:{port}", f"--alerts-token-file={tmp_path / 'token'}")
+    head = {"Authorization": "Bearer secret"}
+    one = {"status": "firing", "labels": {"alertname": "Slow", "namespace": "shop", "modeldeployment": "fraud"}}
+    async with operator_of(api, tmp_path, *flags), aiohttp.ClientSession(headers=head) as session:
+
+        async def told() -> tuple[int, str]:
+            webhook = {"version": "4", "alerts": [one]}
+            async with session.post(f"http://127.0.0.1:{port}/alerts", json=webhook) as response:
+                return response.status, await response.text()
+
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    said = await told()
+                except aiohttp.ClientConnectionError:
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+            assert said == (503, "the model deployments are not listed yet: send it again\n")
+            api.lists.set()
+            await api.all_watched.wait()
+            status, body = await told()
+    assert (status, json.loads(body)["unattributed"]) == (200, 1)
+
+
+async def test_when_the_crd_goes_it_ends_with_one_line_to_be_started_anew(tmp_path: Path) -> None:
+    api = ApiServer()
+    async with operator_of(api, tmp_path, "--listen=127.0.0.1:0") as operator:
+        await asyncio.wait_for(api.all_watched.wait(), 60)
+        api.gone.set()
+        _, told = await asyncio.wait_for(operator.communicate(), 60)
     lines = told.decode().splitlines()
     assert operator.returncode == 1, lines
     assert lines[-1] == (

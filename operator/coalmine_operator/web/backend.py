@@ -27,7 +27,7 @@ class Backend(Protocol):
     """Keys are `namespace/name`."""
 
     async def targets(self) -> Sequence[Target]:
-        """All model deployments, as far as alerts go."""
+        """All model deployments, as far as alerts go. Raises NotDurableError while not all of them are known."""
 
     def views(self) -> Sequence[DeploymentView]:
         """All model deployments, by namespace and name."""

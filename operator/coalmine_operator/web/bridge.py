@@ -19,7 +19,10 @@ ERRORS: Final = ("model_error", "timeout", "rejected")
 
 
 class RuntimeBackend:
-    """See `backend.Backend`. `keys` and `ingress` are the platform's: what there is, and the URL its requests go to."""
+    """See `backend.Backend`. `keys` and `ingress` are the platform's: what there is, and the URL its requests go to.
+
+    `listed`: whether the platform knows yet of all there is.
+    """
 
     def __init__(
         self,
@@ -28,13 +31,17 @@ class RuntimeBackend:
         *,
         keys: Callable[[], Sequence[str]],
         ingress: Callable[[str], str] = lambda _: "",
+        listed: Callable[[], bool] = lambda: True,
     ) -> None:
         self._runtime = runtime
         self._platform = platform
         self._keys = keys
         self._ingress = ingress
+        self._listed = listed
 
     async def targets(self) -> Sequence[Target]:
+        if not self._listed():
+            raise NotDurableError("the model deployments are not listed yet")
         # Not of the runtime's views: an alert that comes before the first reconcile must find its deployment too.
         found = [await self._platform.desired(key) for key in self._keys()]
         return [_target(desired) for desired in found if desired]

@@ -58,6 +58,8 @@ class KubernetesPlatform:
         self._around: Surroundings
         #: When the cluster was last heard of, by the platform's clock.
         self.heard_at = clock()
+        #: Everything was listed once: a model deployment that is not known here does not exist.
+        self.listed = False
 
     async def start(self) -> None:
         """List everything there is. Raises ApiError; `status` 404: the CRD is not there."""
@@ -76,6 +78,7 @@ class KubernetesPlatform:
             for kind in WATCHED:
                 await self._list(kind)
             otherwise.pop_all()
+        self.listed = True
         self._tasks = [
             asyncio.create_task(work(), name=f"kubernetes: {work.__name__}")
             for work in (self._poster.run, self._resync, self._refresh)
