@@ -84,6 +84,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture
+def again(request: pytest.FixtureRequest) -> bool:
+    """The test has failed once, and may have left anything half done of what a module's tests share."""
+    count: int = getattr(request.node, "execution_count", 1)
+    return count > 1
+
+
+@pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Figure:
     return teller(record_property)
 

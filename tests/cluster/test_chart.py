@@ -52,6 +52,15 @@ def install(
 
 
 @pytest.fixture
+def version_before(install: Install, again: bool) -> None:
+    """The first revision of the release, which a test that is run again may have left."""
+    if again:
+        install.cluster.helm(
+            "rollback", RELEASE, "1", "--namespace", install.own, "--wait", "--timeout=150s", timeout=170
+        )
+
+
+@pytest.fixture
 def fraud(install: Install, model_image: str) -> Watched:
     watched = Watched(install.cluster, install.models)
     watched.apply(manifest("fraud", model_image, **FORGETFUL))
@@ -82,7 +91,7 @@ def sidecars(watched: Watched) -> set[str]:
 
 
 @pytest.fixture
-def steady(install: Install, model_image: str) -> Iterator[Watched]:
+def steady(install: Install, version_before: None, model_image: str) -> Iterator[Watched]:
     """A model deployment as people run it."""
     watched = Watched(install.cluster, install.models, "steady")
     watched.apply(guarded(model_image, name="steady", replicas=2))
@@ -274,7 +283,15 @@ def test_every_right_was_used_and_none_was_missing(node: NodeCluster, install: I
     assert not calls(node, install.own, f"{RELEASE}-webhook")
 
 
-def test_when_it_is_gone_models_stay(install: Install, fraud: Watched) -> None:
+@pytest.fixture
+def standing(install: Install, again: bool) -> None:
+    """A test that is run again may have taken the release away."""
+    if again:
+        install.cluster.helm("uninstall", RELEASE, "--namespace", install.own, "--ignore-not-found", "--wait")
+        install.helm("install")
+
+
+def test_when_it_is_gone_models_stay(standing: None, install: Install, fraud: Watched) -> None:
     before = running(fraud)
     install.cluster.helm("uninstall", RELEASE, "--namespace", install.own, "--wait")
     assert running(fraud) == before

@@ -18,9 +18,15 @@ pytestmark = pytest.mark.timeout(500, func_only=True)
 
 #: Seconds that the API server is away.
 AWAY = 60.0
-CANARY = {
-    "canary": {"steps": [{"setWeight": 20}, {"pause": {"duration": "20s"}}, {"setWeight": 50}], "scaleDownDelay": "1s"}
-}
+
+
+def strategy(pause: str) -> dict[str, Any]:
+    steps = [{"setWeight": 20}, {"pause": {"duration": pause}}, {"setWeight": 50}]
+    return {"canary": {"steps": steps, "scaleDownDelay": "1s"}}
+
+
+#: In the middle of whose rollout it goes, and who is told of a version just before.
+UNDER_WAY, TOLD = strategy("20s"), strategy("2s")
 
 
 def test_a_minute_without_api_server(
@@ -34,19 +40,19 @@ def test_a_minute_without_api_server(
         fraud, edited, drifted = (Watched(node, namespace, name) for name in ("fraud", "edited", "drifted"))
         for one in (fraud, edited, drifted):
             stands_by = "v3" if one is fraud else ""
-            one.apply(guarded(model_image, "v1", name=one.name, stands_by=stands_by, strategy=CANARY))
+            one.apply(guarded(model_image, "v1", name=one.name, stands_by=stands_by, strategy=UNDER_WAY))
         for one in (fraud, edited, drifted):
             one.healthy("v1", 150)
         fraud.until("the fallback", lambda s: s["fallback"]["ready"])
         first = fraud.status["stable"]["revision"]
         with traffic(node, f"http://fraud.{namespace}", tmp_path) as seen:
-            fraud.apply(guarded(model_image, "v2", stands_by="v3", strategy=CANARY))
+            fraud.apply(guarded(model_image, "v2", stands_by="v3", strategy=UNDER_WAY))
             canary = fraud.until("the canary", lambda s: s.get("canary", {}).get("weight") == 20 and s["message"])
             fraud.until("its weight to be in force", lambda s: s["step"] == "1/3")
             stable = next(pod for pod in fraud.pods().values() if first in pod["metadata"]["name"])
             process = operator.process.pid
             drifted.kubectl("delete", "service/drifted")
-            edited.apply(guarded(model_image, "v2", name="edited", strategy=CANARY))
+            edited.apply(guarded(model_image, "v2", name="edited", strategy=TOLD))
             gone = time.time()
             with node.without("kube-apiserver"):
                 away(node, seen, gone, victim(node, stable, "model").kill)

@@ -14,6 +14,7 @@ from tests.cluster.lab import cache
 from tests.cluster.lab.archive import Layer, read_config, read_names, write_archive
 from tests.cluster.lab.cache import PROJECT, fingerprint, made_once
 from tests.cluster.lab.run import LabError, run
+from tests.cluster.operating import troubles
 
 #: Any test that asks for a cluster.
 ASKING = "tests/cluster/test_node.py::test_helm_speaks_to_it"
@@ -115,3 +116,13 @@ def test_the_command_for_the_node_names_the_images_that_it_has() -> None:
 
 def test_an_unknown_word_is_answered_with_the_usage() -> None:
     assert lab.main(["image"]) == "usage: python -m tests.cluster.lab [build | images]"
+
+
+def test_a_namespace_that_goes_is_no_trouble_of_an_operator() -> None:
+    moment = "2026-11-22 12:15:41,500"
+    story = f'{moment} ERROR coalmine a/b: ApiError: namespaces "a" not found; again in 1 s\n'
+    why = f"{moment} DEBUG coalmine a/b: reconcile failed\nTraceback (most recent call last):\n  File x\nApiError: "
+    connecting = f"{moment} DEBUG coalmine pod: no snapshot: Connect call failed ('10.244.0.15', 8010)\n"
+    assert troubles(f'{story}{why}namespaces "a" not found\n{connecting}') == []
+    assert troubles(f"{story}{why}secrets are forbidden\n{connecting}") == [f"{why}secrets are forbidden\n"]
+    assert troubles(f"{moment} WARNING coalmine: status 500: failed\n{connecting}")

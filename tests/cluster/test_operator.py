@@ -103,8 +103,14 @@ def selected(one: Watched) -> set[str]:
     return {pod["labels"]["app.kubernetes.io/version"] for pod in pods}
 
 
-def test_a_first_version_and_a_second_one(cluster: Cluster, here: dict[str, Watched], model_image: str) -> None:
+def test_a_first_version_and_a_second_one(
+    cluster: Cluster, here: dict[str, Watched], model_image: str, again: bool
+) -> None:
     fraud = here["fraud"]
+    if again:
+        fraud.forget()
+        fraud.apply(manifest("fraud", model_image))
+        fraud.healthy("v1")
     status = fraud.status
     first = status["stable"]["revision"]
     assert status["observedGeneration"] == 1
@@ -130,8 +136,13 @@ def test_a_first_version_and_a_second_one(cluster: Cluster, here: dict[str, Watc
     cluster.wait(lambda: len(fraud.pods()) == 1, "the old pods to go")
 
 
-def test_an_autoscaler_scales_stable_and_canary(here: dict[str, Watched], model_image: str) -> None:
+def test_an_autoscaler_scales_stable_and_canary(here: dict[str, Watched], model_image: str, again: bool) -> None:
     one = here["scaled"]
+    if again:
+        one.forget()
+        scale(one, 2, 2)
+        one.apply(scalable(manifest("scaled", model_image)))
+        one.healthy("v1")
     scaled_to(one, 2)
     assert one.read()["spec"]["replicas"] == 2
     assert "f:replicas" not in one.owned(), "the operator must not own what an autoscaler sets"
@@ -180,6 +191,7 @@ def test_every_child_says_whose_it_is(here: dict[str, Watched]) -> None:
 
 def test_one_pod_at_a_time_may_be_evicted(here: dict[str, Watched]) -> None:
     one = here["scaled"]
+    scaled_to(one, 2)
     stable = one.status["stable"]["revision"]
     first, second = sorted(name for name in one.pods() if name.startswith(stable))
 
@@ -266,9 +278,14 @@ def test_drift_is_corrected(cluster: Cluster, here: dict[str, Watched]) -> None:
 
 
 def test_two_of_one_name_in_two_namespaces_do_not_mix(
-    cluster: Cluster, here: dict[str, Watched], spaces: list[str], model_image: str
+    cluster: Cluster, here: dict[str, Watched], spaces: list[str], model_image: str, again: bool
 ) -> None:
     one, other = here["fraud"], Watched(cluster, spaces[1])
+    if again:
+        for watched in (one, other):
+            watched.forget()
+        one.apply(manifest("fraud", model_image, "v2"))
+        one.healthy("v2")
     other.apply(manifest("fraud", model_image, autoRollback=GUARDED))
     other.healthy("v1")
     for watched, version in ((one, "v4"), (other, "v3")):
@@ -294,8 +311,7 @@ def test_two_of_one_name_in_two_namespaces_do_not_mix(
         assert f".{neighbour.namespace}.svc." not in json.dumps(routing)
     assert one.status["phase"] == "Paused"
     assert one.reasons() == told, "the other's rollback was heard here"
-    other.kubectl("delete", "md/fraud")
-    nothing_left(other)
+    other.forget()
     assert one.ask() in ("v2", "v4")
     one.annotate("rollback")
     one.until("the rollback", lambda s: s["phase"] == "Degraded" and not s.get("retiring"))
@@ -304,14 +320,7 @@ def test_two_of_one_name_in_two_namespaces_do_not_mix(
 
 def test_deletion_leaves_nothing(here: dict[str, Watched], operator: Operator) -> None:
     """In the middle of a rollout, with the operator up; and with it down."""
-    here["gone"].kubectl("delete", "md/gone", "--timeout=20s")
-    nothing_left(here["gone"])
+    here["gone"].forget()
     operator.kill()
-    here["fraud"].kubectl("delete", "md/fraud", "--timeout=20s")
-    nothing_left(here["fraud"])
+    here["fraud"].forget()
     assert here["scaled"].ask() == "v2"
-
-
-def nothing_left(one: Watched) -> None:
-    """Kubernetes collects what was owned."""
-    one.cluster.wait(lambda: not one.children() and not one.pods(), "children to go", 60)

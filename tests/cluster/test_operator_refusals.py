@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.lab.cluster import Cluster
-from tests.cluster.operating import Operator, Watched, manifest, namespaces, operator_for
+from tests.cluster.operating import Operator, Served, Watched, manifest, namespaces, operator_for
 
 pytestmark = pytest.mark.timeout(300, func_only=True)
 
@@ -36,25 +36,35 @@ def operator(
 
 
 @pytest.fixture(scope="module")
-def served(cluster: Cluster, spaces: list[str], operator: Operator, model_image: str) -> dict[str, Watched]:
-    """By name: each at its first version. Quota has room for one pod more or less."""
-    found = {name: Watched(cluster, spaces[0], name) for name in SERVED}
-    found["quota"] = Watched(cluster, spaces[1], "quota")
-    for name, one in found.items():
-        document = manifest(name, model_image)
-        if name == "fallback":
+def strange(cluster: Cluster, spaces: list[str], model_image: str) -> Watched:
+    """In a namespace that the operator does not serve."""
+    one = Watched(cluster, spaces[2], "strange")
+    one.apply(manifest("strange", model_image))
+    return one
+
+
+@pytest.fixture(scope="module")
+def all_served(cluster: Cluster, spaces: list[str], operator: Operator, strange: Watched, model_image: str) -> Served:
+    """Quota has room for one pod more or less."""
+    members = {Watched(cluster, spaces[0], name): manifest(name, model_image) for name in SERVED}
+    for one, document in members.items():
+        if one.name == "fallback":
             document["spec"]["fallback"] = {"version": "previous"}
-        if name == LONGEST:
+        if one.name == LONGEST:
             document["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 5
-        one.apply(document)
-    for one in found.values():
-        one.healthy("v1", 120)
-    found["strange"] = Watched(cluster, spaces[2], "strange")
-    found["strange"].apply(manifest("strange", model_image))
-    return found
+    members[Watched(cluster, spaces[1], "quota")] = manifest("quota", model_image)
+    return Served(members)
 
 
-def test_a_quota_holds_a_canary_back_until_it_grows(served: dict[str, Watched], model_image: str) -> None:
+@pytest.fixture
+def served(all_served: Served, operator: Operator, again: bool) -> Served:
+    if again:
+        operator.run()
+        all_served.run_again()
+    return all_served
+
+
+def test_a_quota_holds_a_canary_back_until_it_grows(served: Served, model_image: str) -> None:
     quota = served["quota"]
     hard: dict[str, Any] = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "pods"}}
     quota.apply({**hard, "spec": {"hard": {"pods": "1"}}})
@@ -70,7 +80,7 @@ def test_a_quota_holds_a_canary_back_until_it_grows(served: dict[str, Watched], 
     ]  # fmt: skip
 
 
-def test_an_image_that_cannot_be_pulled_and_a_crash(served: dict[str, Watched], model_image: str) -> None:
+def test_an_image_that_cannot_be_pulled_and_a_crash(served: Served, model_image: str) -> None:
     image = served["image"]
     image.apply(manifest("image", "localhost/no/such/image:1", "v2"))
     image.condition("Progressing", "True", "WaitingForPods", "ImagePull")
@@ -95,7 +105,7 @@ def test_an_image_that_cannot_be_pulled_and_a_crash(served: dict[str, Watched], 
     ]  # fmt: skip
 
 
-def test_a_template_that_the_api_server_rejects(served: dict[str, Watched], model_image: str) -> None:
+def test_a_template_that_the_api_server_rejects(served: Served, model_image: str) -> None:
     template = served["template"]
     wrong = manifest("template", model_image, "v2")
     wrong["spec"]["template"]["spec"]["containers"][0]["livenessProbe"] = {"periodSeconds": 5}
@@ -110,7 +120,7 @@ def test_a_template_that_the_api_server_rejects(served: dict[str, Watched], mode
     assert template.reasons().count("ApplyRefused") == 1
 
 
-def test_a_pod_that_no_node_takes(served: dict[str, Watched], model_image: str) -> None:
+def test_a_pod_that_no_node_takes(served: Served, model_image: str) -> None:
     """Given up at its deadline: rolled back, with the reason."""
     one = served["unschedulable"]
     wrong = manifest("unschedulable", model_image, "v2", progressDeadlineSeconds=15)
@@ -133,7 +143,7 @@ def test_a_pod_that_no_node_takes(served: dict[str, Watched], model_image: str) 
     ]  # fmt: skip
 
 
-def test_a_fallback_whose_revision_is_gone(served: dict[str, Watched], operator: Operator, model_image: str) -> None:
+def test_a_fallback_whose_revision_is_gone(served: Served, operator: Operator, model_image: str) -> None:
     """With the operator up its record is put back; what went while it was down is told."""
     one = served["fallback"]
     previous = {"fallback": {"version": "previous"}}
@@ -157,7 +167,7 @@ def test_a_fallback_whose_revision_is_gone(served: dict[str, Watched], operator:
 
 
 def test_a_spec_that_cannot_be_used_leaves_the_last_good_one_in_force(
-    served: dict[str, Watched], operator: Operator, model_image: str
+    served: Served, operator: Operator, model_image: str
 ) -> None:
     """What only the operator can know: the CRD lets it through. Conditions of others stay theirs."""
     one = served["spec"]
@@ -179,9 +189,11 @@ def test_a_spec_that_cannot_be_used_leaves_the_last_good_one_in_force(
 
 
 def test_a_first_spec_that_cannot_be_used(
-    cluster: Cluster, operator: Operator, spaces: list[str], model_image: str
+    cluster: Cluster, operator: Operator, spaces: list[str], model_image: str, again: bool
 ) -> None:
     one = Watched(cluster, spaces[0], "first")
+    if again:
+        one.forget()
     bad = manifest("first", model_image)
     bad["spec"]["template"]["spec"]["hostNetwork"] = True
     one.apply(bad)
@@ -212,9 +224,12 @@ def test_a_first_spec_that_cannot_be_used(
 
 
 def test_what_somebody_else_made_is_never_written_over(
-    cluster: Cluster, operator: Operator, spaces: list[str], model_image: str
+    cluster: Cluster, operator: Operator, spaces: list[str], model_image: str, again: bool
 ) -> None:
     one = Watched(cluster, spaces[0], "taken")
+    if again:
+        one.forget()
+        one.kubectl("delete", "service/taken", "secret/taken-routing", "--ignore-not-found")
     port = {"port": 80, "protocol": "TCP", "targetPort": 8080}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken"}, "spec": {"ports": [port]}}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "taken-routing"}, "stringData": {"key": "x"}}
@@ -236,7 +251,7 @@ def test_what_somebody_else_made_is_never_written_over(
     assert one.reasons().count("ApplyRefused") == 2
 
 
-def test_the_longest_name(served: dict[str, Watched]) -> None:
+def test_the_longest_name(served: Served) -> None:
     """A longer one is refused by the API server: see test_crd_manifests. And its pod leaves little time to drain."""
     one = served[LONGEST]
     assert one.ask() == "v1"
@@ -244,9 +259,8 @@ def test_the_longest_name(served: dict[str, Watched]) -> None:
     assert one.messages("PodNote") == ["v1: terminationGracePeriodSeconds: requests under way get 3 s of it to finish"]
 
 
-def test_a_namespace_that_is_not_served_is_left_alone(served: dict[str, Watched]) -> None:
+def test_a_namespace_that_is_not_served_is_left_alone(strange: Watched) -> None:
     """Last: whatever an operator of that namespace would have done is done by now."""
-    strange = served["strange"]
     assert strange.read()["metadata"]["generation"] == 1
     assert strange.status == {}
     assert not strange.children()

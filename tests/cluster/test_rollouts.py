@@ -84,11 +84,22 @@ def load(fraud: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
 @pytest.fixture
 def v2(fraud: Watched, load: Traffic, model_image: str) -> str:
     """v2 is stable and has the traffic, whatever else was tried: its revision."""
-    if fraud.status["stable"]["version"] != "v2":
+    if not is_v2(fraud.status):
         fraud.apply(deployment(model_image, "v2"))
-    status = fraud.until("v2 to be stable", lambda s: s["stable"]["version"] == "v2" and "rollout" not in s, 150)
+    status = fraud.until("v2 to be stable", lambda s: is_v2(s) and "rollout" not in s, 150)
     revision: str = status["stable"]["revision"]
     return revision
+
+
+def is_v2(status: dict[str, Any]) -> bool:
+    stable: str = status["stable"]["version"]
+    return stable.partition("-")[0] == "v2"
+
+
+@pytest.fixture
+def suffix(again: bool) -> str:
+    """For versions of a test that is run again: what was rolled back stays so, what was promoted is no news."""
+    return "-again" if again else ""
 
 
 def deployment(image: str, version: str, *, serves: str = "", **spec: Any) -> dict[str, Any]:
@@ -128,10 +139,11 @@ def uids(fraud: Watched, revision: str) -> set[str]:
 
 
 def test_a_good_version_is_promoted_by_its_steps(
-    fraud: Watched, load: Traffic, model_image: str, figure: Figure
+    fraud: Watched, load: Traffic, model_image: str, figure: Figure, suffix: str
 ) -> None:
     began = time.time()
-    fraud.apply(deployment(model_image, "v2"))
+    version = f"v2{suffix}"
+    fraud.apply(deployment(model_image, version, serves="v2"))
     windows: dict[int, float] = {}
 
     def promoting(status: dict[str, Any]) -> bool:
@@ -142,7 +154,7 @@ def test_a_good_version_is_promoted_by_its_steps(
 
     revision = fraud.until("the last step", promoting, 150)["canary"]["revision"]
     before = uids(fraud, revision)
-    assert fraud.healthy("v2")["stable"]["revision"] == revision
+    assert fraud.healthy(version)["stable"]["revision"] == revision
     assert uids(fraud, revision) == before, "promotion restarted a pod"
     shares = {weight: load.share(revision, start + MARGIN, start + STEP - MARGIN) for weight, start in windows.items()}
     figure(f"measured weights: { {weight: round(share, 2) for weight, share in shares.items()} }")
@@ -159,7 +171,7 @@ def test_prometheus_sees_every_sidecar_and_has_every_rule(watching: Monitoring, 
     (weight,) = fraud.cluster.wait(
         lambda: watching.query("max by (version) (coalmine_route_weight) == 100"), "a weight"
     )
-    assert weight["metric"]["version"] == "v2"
+    assert weight["metric"]["version"] == fraud.status["stable"]["version"]
 
     def evaluated() -> bool:
         return all(rule["health"] == "ok" for rule in watching.rules())
@@ -169,11 +181,12 @@ def test_prometheus_sees_every_sidecar_and_has_every_rule(watching: Monitoring, 
 
 
 def test_a_version_that_answers_wrongly_is_rolled_back_by_verdict(
-    fraud: Watched, load: Traffic, v2: str, model_image: str, figure: Figure
+    fraud: Watched, load: Traffic, v2: str, model_image: str, figure: Figure, suffix: str
 ) -> None:
     began = time.time()
-    fraud.apply(deployment(model_image, "v3"))
-    back = rolled_back(fraud, "v3")
+    version = f"v3{suffix}"
+    fraud.apply(deployment(model_image, version, serves="v3"))
+    back = rolled_back(fraud, version)
     assert back["reason"] == "AnalysisFailed"
     assert {verdict["metric"] for verdict in back["evidence"]} == {"labels"}
     assert fraud.status["stable"]["revision"] == v2
@@ -182,14 +195,15 @@ def test_a_version_that_answers_wrongly_is_rolled_back_by_verdict(
 
 
 def test_a_slow_version_is_rolled_back_by_an_alert(
-    fraud: Watched, load: Traffic, watching: Monitoring, v2: str, model_image: str, figure: Figure
+    fraud: Watched, load: Traffic, watching: Monitoring, v2: str, model_image: str, figure: Figure, suffix: str
 ) -> None:
     began = time.time()
-    fraud.apply(deployment(model_image, "v4", strategy=stays_at(30, "5s")))
-    back = rolled_back(fraud, "v4")
+    version = f"v4{suffix}"
+    fraud.apply(deployment(model_image, version, serves="v4", strategy=stays_at(30, "5s")))
+    back = rolled_back(fraud, version)
     assert (back["reason"], back["alert"]["name"]) == ("AlertFiring", ALERT)
     labels = back["alert"]["labels"]
-    assert (labels["version"], labels["track"]) == ("v4", "canary")
+    assert (labels["version"], labels["track"]) == (version, "canary")
     assert (labels["modeldeployment"], labels["namespace"]) == (fraud.name, fraud.namespace)
     assert fraud.status["stable"]["revision"] == v2
     figure(
