@@ -36,7 +36,7 @@ demo-cluster: $(VENV)/.dev ## the same in a real Kubernetes, with helm and kubec
 test: lint ## everything CI runs: lint, types, import rules, all tests, those on a real Kubernetes node too
 	$(BIN)/pytest -n 2 tests/unit tests/property tests/chart
 	$(BIN)/pytest tests/relay tests/local
-	$(MAKE) --no-print-directory test-cluster
+	$(MAKE) --no-print-directory test-compiled test-cluster
 
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff, mypy, import rules
@@ -53,6 +53,10 @@ bench: $(VENV)/.dev ## the relay beside nginx, haproxy, queue-proxy and aiohttp;
 cluster: $(VENV)/.dev ## a real Kubernetes node with this project's images in the foreground (root; see make tools); says how to use it
 	$(BIN)/python -m tests.cluster.lab images
 
+.PHONY: test-compiled
+test-compiled: $(VENV)/.dev ## the relay's tests once more, the sidecar compiled as in its image
+	folder=$$($(BIN)/python -m tests.compiled) && PYTHONPATH=$$folder COALMINE_COMPILED=1 $(BIN)/pytest tests/relay
+
 .PHONY: test-cluster
 test-cluster: $(VENV)/.dev ## the tests on a real Kubernetes node alone, or on the cluster of COALMINE_KUBECONFIG
 	$(BIN)/python -m tests.cluster.lab build
@@ -62,7 +66,7 @@ test-cluster: $(VENV)/.dev ## the tests on a real Kubernetes node alone, or on t
 tools: ## Debian packages that some tests and the benchmark use (root); without them these are skipped
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light haproxy wrk prometheus prometheus-alertmanager \
-		buildah conntrack containerd containernetworking-plugins debootstrap iproute2 iptables runc
+		buildah conntrack gcc libc6-dev python3-dev containerd containernetworking-plugins debootstrap iproute2 iptables runc
 
 .PHONY: clean
 clean: ## the environment and what runs left behind

@@ -54,6 +54,13 @@ def test_the_sidecar_carries_nothing_but_itself(archives: dict[Image, Path]) -> 
     assert not found & {"coalmine_operator", "kopf", "kubernetes", "cryptography", "numpy", "yaml", "pip", "setuptools"}
 
 
+def test_the_sidecars_hot_path_is_compiled(archives: dict[Image, Path]) -> None:
+    names = read_names(archives[images.SIDECAR])
+    compiled = {name for name in names if "/coalmine_sidecar/" in name and name.endswith(".so")}
+    for module in ("relay/exchange", "relay/upstream", "observe/observer", "telemetry/counters"):
+        assert any(f"coalmine_sidecar/{module}." in name for name in compiled), module
+
+
 def test_the_operator_carries_what_it_imports(archives: dict[Image, Path]) -> None:
     found = packages(archives[images.OPERATOR])
 

@@ -13,7 +13,10 @@ from tests.relay.harness import Client, Pod, Request, Upstream, close_all, post,
 from coalmine_sidecar.relay.heads import find
 from coalmine_sidecar.relay.table import Table
 
-pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="bytecodes are counted as Python 3.11 has them")
+pytestmark = [
+    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="bytecodes are counted as Python 3.11 has them"),
+    pytest.mark.looks_inside,
+]
 
 #: Bytecodes and calls of C functions for one request, one token of a stream, one request on a connection of its own.
 #: They are what was measured; who makes the relay do more, and means it, puts the new figures here, and who makes it

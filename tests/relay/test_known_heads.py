@@ -47,6 +47,7 @@ def seen(reply: Answer) -> tuple[object, ...]:
     return reply.status, reply.headers, reply.body
 
 
+@pytest.mark.looks_inside
 async def test_the_second_request_is_what_the_first_was(pod: Pod, model: Upstream, known: dict[str, int]) -> None:
     client = await Client.connect(pod.ingress)
     replies = [await client.ask(post(b"{}", headers="X-A: 1\r\nx-a: 2\r\n")) for _ in range(3)]
@@ -57,6 +58,7 @@ async def test_the_second_request_is_what_the_first_was(pod: Pod, model: Upstrea
     assert pod.series().request_bytes.total == 6
 
 
+@pytest.mark.looks_inside
 async def test_each_has_an_identity_of_its_own(pod: Pod, model: Upstream, known: dict[str, int]) -> None:
     client = await Client.connect(pod.ingress)
     for _ in range(4):
@@ -68,6 +70,7 @@ async def test_each_has_an_identity_of_its_own(pod: Pod, model: Upstream, known:
     assert known["requests"] == 3
 
 
+@pytest.mark.looks_inside
 async def test_bodies_are_their_own(pod: Pod, model: Upstream, known: dict[str, int]) -> None:
     bodies = [b"one", b"two", b"\r\n\r", b"GET"]
 
@@ -147,6 +150,7 @@ async def test_a_known_answer_to_another_method(pod: Pod, model: Upstream) -> No
     assert (head.status, head.body) == (200, b"")
 
 
+@pytest.mark.looks_inside
 async def test_a_known_answer_with_more_behind_it_is_read(pod: Pod, model: Upstream, known: dict[str, int]) -> None:
     client = await Client.connect(pod.ingress)
     for _ in range(2):

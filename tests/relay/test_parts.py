@@ -47,6 +47,7 @@ async def sweeper():
     wheel.stop()
 
 
+@pytest.mark.looks_inside
 async def test_deadlines_come_once_and_never_early(sweeper):
     start = monotonic()
     alarms = {delay: Alarm() for delay in (0.0, 0.01, 0.1, 0.12, 0.3)}
@@ -58,6 +59,7 @@ async def test_deadlines_come_once_and_never_early(sweeper):
         assert rang >= start + delay
 
 
+@pytest.mark.looks_inside
 async def test_a_deadline_that_moves(sweeper):
     start = monotonic()
     later, earlier, never = Alarm(), Alarm(), Alarm()
@@ -73,6 +75,7 @@ async def test_a_deadline_that_moves(sweeper):
     assert len(later.rang) == 1
 
 
+@pytest.mark.looks_inside
 async def test_the_wheel_keeps_nothing_that_was_forgotten(sweeper):
     alarms = [Alarm() for _ in range(100)]
     for i, alarm in enumerate(alarms):
@@ -83,6 +86,7 @@ async def test_the_wheel_keeps_nothing_that_was_forgotten(sweeper):
     assert sweeper._slots == {}
 
 
+@pytest.mark.looks_inside
 async def test_an_alarm_may_silence_another_one_of_the_same_tick(sweeper):
     class Pair(Alarm):
         other: Pair
@@ -184,6 +188,7 @@ async def test_names_that_do_not_resolve_are_asked_again_and_forgotten(caplog):
     assert names.addresses("localhost") == ()
 
 
+@pytest.mark.looks_inside
 async def test_a_name_that_stands_for_nothing_any_more_has_no_addresses(monkeypatch):
     """And one that the name server does not answer for keeps them."""
     answers: list[str | int] = ["10.0.0.1", socket.EAI_AGAIN, socket.EAI_NONAME, "10.0.0.1", socket.EAI_NODATA]

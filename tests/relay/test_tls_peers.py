@@ -270,6 +270,7 @@ def test_one_that_is_not_valid_yet_is_taken_when_it_is(authority: Authority, cap
     assert tls.server is not before
 
 
+@pytest.mark.looks_inside
 async def test_a_handshake_that_hangs_has_an_end(
     authority: Authority, start_pod, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

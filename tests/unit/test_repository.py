@@ -51,6 +51,14 @@ def test_import_rules_have_sentences_for_names(name: str) -> None:
     assert re.fullmatch(r"[A-Z]\S*( \S+){4,}", name), f"a sentence says what breaks with the rule: {name}"
 
 
+def test_images_are_compiled_by_the_compiler_that_is_tested() -> None:
+    tools = tomllib.loads(PYPROJECT)["project"]["optional-dependencies"]["dev"]
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    for tool in ("mypy", "setuptools"):
+        (wanted,) = (one for one in tools if re.match(rf"{tool}\b", one))
+        assert f"'{wanted}'" in dockerfile
+
+
 def test_dependencies_are_argued_with_their_size() -> None:
     """Of what users install; the extra `dev` is tools that never leave this tree."""
     arrays = re.findall(r"^(dependencies|cli|demo) = \[\n(.*?)^\]", PYPROJECT, re.MULTILINE | re.DOTALL)

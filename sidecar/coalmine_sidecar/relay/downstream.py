@@ -146,15 +146,13 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         incoming = self._incoming
         if incoming is not None and not incoming.held:
             self._enqueue(incoming)
-        if self._current is None:
-            if self._queue:
-                self._next(now)
-            if self._current is None and not self.closing:
-                self._wait(now)
-        else:
-            self._current.pump()
+        current = self._current
+        if current is not None:
+            current.pump()
             if self._queue:
                 self._set_reading()
+        elif not self._queue or not self._next(now):
+            self._wait(now)
 
     def eof_received(self) -> None:
         # A client that ends its side before the answer came is taken to have left, as Go's and nginx's servers do:
@@ -248,7 +246,8 @@ class ClientConnection(RequestReader, asyncio.Protocol):
     def _exchange(self, method: bytes, url: bytes, lines: list[bytes]) -> Exchange:
         return Exchange(self, self.front.table, method, url, lines)
 
-    def _next(self, now: float) -> None:
+    def _next(self, now: float) -> bool:
+        """Answer the next request in the queue; whether there is nothing to wait for from the client now."""
         # Answers the client does not take are not added to: its next request waits until it reads.
         if self._queue and not self.paused:
             self._current = exchange = self._queue.popleft()
@@ -257,6 +256,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
             if exchange.expect:
                 self._invite(exchange)
             exchange.start(now)
+        return self._current is not None or self.closing
 
     def _wait(self, now: float) -> None:
         """Nothing to answer: for the rest of a request, or for the next one."""

@@ -88,7 +88,7 @@ class Table:
     """One routing file in force. Requests keep the table they began with."""
 
     __slots__ = (
-        "_draw", "below", "chain", "chooser", "idempotent", "limits", "mirror", "new_trace", "own",
+        "_draw", "_routing", "below", "chain", "chooser", "idempotent", "limits", "mirror", "new_trace", "own",
         "protocol", "statuses", "targets",
         "telemetry", "timeouts", "waiting",
     )  # fmt: skip
@@ -106,6 +106,7 @@ class Table:
         mirror: Mirroring | None = None,
     ) -> None:
         """Without a chooser every request is for `own`: the local role. `waiting`: for the first routing file."""
+        self._routing = routing
         self.waiting = waiting
         self.mirror = mirror
         self.telemetry = telemetry
@@ -123,6 +124,19 @@ class Table:
         relays = routing is not None and chooser is not None
         self.chain = routing.fallback.chain if routing and relays else ()
         self.statuses = frozenset(routing.fallback.status_codes) if routing and relays else frozenset()
+
+    def with_targets(self, own: Target, targets: dict[str, Target]) -> Table:
+        """The same table, and the same deck of cards, for others to ask in the place of its targets."""
+        return Table(
+            self.telemetry,
+            self.below,
+            own,
+            targets=targets,
+            chooser=self.chooser,
+            routing=self._routing,
+            waiting=self.waiting,
+            mirror=self.mirror,
+        )
 
     def route(self, exchange: Asked) -> tuple[Target, EpochCell | None]:
         """The revision of a request, and the cell it is charged to if chance chose it."""

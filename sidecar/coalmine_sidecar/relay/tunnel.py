@@ -37,6 +37,7 @@ class Tunnel(Timed):
     """
 
     __slots__ = ("_client", "_ended", "_front", "_idle", "_model")
+    __deletable__ = ("_client", "_model")
 
     def __init__(
         self,
@@ -117,6 +118,7 @@ class _Side(asyncio.Protocol):
     """One of the two connections. `size` counts the bytes it sent, `eof` says that it sent its last one."""
 
     __slots__ = ("_tunnel", "broken", "eof", "lost", "other", "size", "transport")
+    __deletable__ = ("other",)
 
     def __init__(self, tunnel: Tunnel, transport: asyncio.Transport) -> None:
         self._tunnel = tunnel

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from .generations import GenerationCounters
 
 #: Upper bounds (`le`), seconds.
-LATENCY: Final = (
+LATENCY: Final[tuple[float, ...]] = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0,
 )  # fmt: skip
-OVERHEAD: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05)
+OVERHEAD: Final[tuple[float, ...]] = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05)
 #: Upper bounds, bytes: 256 * 4^k up to 64 MiB.
 SIZES: Final = tuple(256.0 * 4**k for k in range(10))
 

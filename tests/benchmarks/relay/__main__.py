@@ -5,7 +5,7 @@ another order each round; each figure is the median of its rounds. What a noisy 
 all: ratios count, and the CPU time of a request counts most.
 
 `BENCH_JSON=FILE` writes all figures and ratios to a file. `BENCH_PYTHON=PROGRAM` runs the sidecar with another build of
-this Python.
+this Python. `BENCH_INTERPRETED=1` runs it as on a laptop; without, it is compiled, as in its image.
 """
 
 from __future__ import annotations

@@ -49,12 +49,10 @@ def missing() -> str:
     return ""
 
 
-def python_path() -> dict[str, str]:
-    """For another interpreter of the same version: our packages, and not our standard library."""
-    if sys.executable == PYTHON:
-        return {}
+def python_path(*first: Path) -> dict[str, str]:
+    """For another interpreter of the same version: `first`, our packages, and not our standard library."""
     folders = [folder for folder in sys.path if "site-packages" in folder or str(ROOT) in folder]
-    return {"PYTHONPATH": os.pathsep.join(folders)}
+    return {"PYTHONPATH": os.pathsep.join([*map(str, first), *folders])}
 
 
 def cores() -> tuple[int, int]:

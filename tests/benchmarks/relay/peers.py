@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import json
+import os
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.compiled import compiled
 
 from . import configs, queue_proxy
 from .machine import PYTHON, ROOT, Usage, cores, free_ports, python_path, running, tool, wait_for
@@ -120,12 +123,18 @@ def _plain(folder: Path, port: int, upstream: int) -> _Command:
 def _coalmine(folder: Path, port: int, upstream: int) -> _Command:
     file = folder / "routing.json"
     file.write_text(json.dumps(configs.routing(upstream)))
-    # As installed: a process that compiles its modules first keeps a MB more.
-    compileall.compile_dir(ROOT / "sidecar", quiet=1)
     command = [PYTHON, "-m", "coalmine_sidecar", f"--routing={file}", "--revision=a", "--pod=p"]
     # As in its image.
-    environment = {"MALLOC_ARENA_MAX": "2", **python_path()}
+    environment = {"MALLOC_ARENA_MAX": "2", **python_path(_sidecar())}
     return [*command, f"--model=127.0.0.1:{upstream}", f"--ingress=127.0.0.1:{port}"], environment
+
+
+def _sidecar() -> Path:
+    """The folder that its package is in."""
+    if os.environ.get("BENCH_INTERPRETED"):
+        compileall.compile_dir(ROOT / "sidecar", quiet=1)
+        return ROOT / "sidecar"
+    return compiled()
 
 
 _COMMANDS: dict[str, Callable[[Path, int, int], _Command]] = {

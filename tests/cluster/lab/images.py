@@ -11,6 +11,8 @@ from .cache import CACHE, PROJECT, files_below, fingerprint, locked, made_once
 from .run import LabError, run
 
 BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
+#: What images are built with has more: a C compiler, for the sidecar's hot path.
+BUILD_PACKAGES = (*BASE_PACKAGES, "gcc", "libc6-dev", "python3-dev")
 #: Ballast in an image: what only people and package managers read.
 _UNREAD = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt", "var/lib/apt/lists")
 #: The machine's certificate authorities: pip, inside the build, trusts whom the machine trusts.
@@ -50,14 +52,14 @@ def archive(image: Image) -> Path:
     folders = [path for path in image.sources if path.is_dir()]
     files = [path for path in image.sources if path.is_file()]
     inputs = [*files, *files_below(*folders), image.dockerfile, PROJECT / ".dockerignore"]
-    key = fingerprint(inputs, _base_key())
+    key = fingerprint(inputs, _base_key(BUILD_PACKAGES))
     return made_once(f"image-{image.target}", key, lambda folder: _build(image, folder)) / "image.tar"
 
 
-def _base_image() -> str:
-    """The name, in the store, of a Debian with Python; installed from packages where it is missing."""
-    key = _base_key()
-    tree = made_once("base", key, lambda folder: _bootstrap(folder / "tree")) / "tree"
+def _base_image(packages: tuple[str, ...]) -> str:
+    """The name, in the store, of a Debian with these packages; installed where it is missing."""
+    key = _base_key(packages)
+    tree = made_once("base", key, lambda folder: _bootstrap(folder / "tree", packages)) / "tree"
     name = f"localhost/coalmine-base:{key}"
     if not _buildah("images", "--quiet", "--filter", f"reference={name}"):
         container = _buildah("from", "scratch")
@@ -70,8 +72,8 @@ def _base_image() -> str:
     return name
 
 
-def _base_key() -> str:
-    return fingerprint([], _release(), *BASE_PACKAGES, *_UNREAD)
+def _base_key(packages: tuple[str, ...]) -> str:
+    return fingerprint([], _release(), *packages, *_UNREAD)
 
 
 def _release() -> str:
@@ -89,11 +91,11 @@ def _mirror() -> str:
     return places[0]
 
 
-def _bootstrap(tree: Path) -> None:
+def _bootstrap(tree: Path, packages: tuple[str, ...]) -> None:
     release = _release()
-    print(f"making a base image of Debian {release} (once, about a minute)", flush=True)
-    packages = ",".join(BASE_PACKAGES)
-    run(*_NICE, "debootstrap", "--variant=minbase", f"--include={packages}", release, tree, _mirror(), timeout=1200)
+    print(f"making an image of Debian {release} with {', '.join(packages)} (once, about a minute)", flush=True)
+    more = f"--include={','.join(packages)}"
+    run(*_NICE, "debootstrap", "--variant=minbase", more, release, tree, _mirror(), timeout=1200)
     for folder in _UNREAD:
         shutil.rmtree(tree / folder, ignore_errors=True)
 
@@ -104,10 +106,11 @@ def _build(image: Image, folder: Path) -> None:
     with locked("buildah"):
         if len(_buildah("images", "--all", "--quiet").split()) > _STORED:
             _buildah("rmi", "--all", "--force")
-        base = _base_image()
+        base, builder = _base_image(BASE_PACKAGES), _base_image(BUILD_PACKAGES)
         _buildah(
             *("bud", "--isolation", "chroot", "--layers", "--quiet", "--pull-never"),
-            *("--build-arg", f"BASE_IMAGE={base}", "--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro"),
+            *("--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"BUILD_IMAGE={builder}"),
+            *("--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro"),
             *("--file", str(image.dockerfile), "--target", image.target, "--tag", local, str(PROJECT)),
         )
         _buildah("push", "--quiet", local, f"docker-archive:{folder}/image.tar:{image.name}")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from hpack import Decoder, HPACKError, OversizedHeaderListError
-
 from .frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, LinkError
 
 #: One field: a lower-case name and its value.
@@ -48,6 +46,8 @@ class Reader:
 
     def __init__(self, limit: int) -> None:
         """`limit`: bytes of a list of fields, counted as section 6.5.2 does."""
+        from hpack import Decoder  # a MB that a pod without gRPC does not need
+
         self._decoder = Decoder(max_header_list_size=limit)
         self._table = self._decoder.header_table.dynamic_entries
         # Meanings of whole blocks. They hold while the table stays as it is, and a peer's table soon does: then a
@@ -59,6 +59,8 @@ class Reader:
         fields = self._blocks.get(block)
         if fields is not None:
             return fields
+        from hpack import HPACKError, OversizedHeaderListError
+
         table = self._table
         size, first = len(table), table[0] if table else None
         most = self._decoder.header_table.maxsize

@@ -185,11 +185,15 @@ class Channel(Endpoint):
         if len(self.links) >= MAX_LINKS or len(self._waiting) >= MAX_WAITING:
             return False
         self._waiting[call] = None
+        self._open_one(timeout)
+        return True
+
+    def _open_one(self, timeout: float) -> None:
+        """Unless one is being opened."""
         if self._opening is None:
             if self.failures:
                 self._shut(monotonic() + self._pause())
             self._opening = asyncio.get_running_loop().create_task(self._open(timeout))
-        return True
 
     def forget(self, call: Call) -> None:
         """It no longer waits."""
@@ -224,8 +228,8 @@ class Channel(Endpoint):
         if self._waiting and not served:
             # It takes no calls: asking once more would be for ever.
             self._refuse(timed_out=False)
-        elif self._waiting and self._opening is None:
-            self._opening = loop.create_task(self._open(timeout))
+        elif self._waiting:
+            self._open_one(timeout)
 
     def _refuse(self, *, timed_out: bool) -> None:
         waiting, self._waiting = self._waiting, {}

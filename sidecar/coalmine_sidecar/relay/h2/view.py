@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from copy import copy
 from typing import overload
 
 from ..endpoints import Endpoint
@@ -19,11 +18,9 @@ class View:
     def __init__(self, source: Table) -> None:
         self.source = source
         own = _seen(source.own)
-        self.table = table = copy(source)
-        table.own = own
-        table.targets = {
-            name: own if target is source.own else _seen(target) for name, target in source.targets.items()
-        }
+        self.table = source.with_targets(
+            own, {name: own if target is source.own else _seen(target) for name, target in source.targets.items()}
+        )
 
 
 class _Channels(Sequence[Endpoint]):
