@@ -11,13 +11,13 @@ its arguments in the pods' network, such as `nsenter --target PID --net` of a ki
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cluster.absence import absent
 from tests.cluster.figures import Figure, teller, told
 from tests.cluster.lab import images
 from tests.cluster.lab.build import programs
@@ -66,12 +66,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _group(item.nodeid) != "load")
 
 
-def _absent(reason: str) -> None:
-    if os.environ.get("CI") == "true" and os.environ.get("COALMINE_CLUSTER") != "none":
-        pytest.fail(f"no cluster: {reason}", pytrace=False)
-    pytest.skip(f"no cluster: {reason}")
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.stats.get("rerun", ()):
         terminalreporter.section(f"why {report.nodeid} was run again")
@@ -115,10 +109,10 @@ def cluster(shown: Shown) -> Iterator[Cluster]:
     if choice == "kubeconfig":
         yield ExternalCluster(kubeconfig)
     elif choice == "none":
-        _absent("COALMINE_CLUSTER=none")
+        absent("COALMINE_CLUSTER=none")
     else:
         if reason := missing():
-            _absent(reason)
+            absent(reason)
         with shown():
             programs()
         with node_cluster() as node:

@@ -25,8 +25,14 @@ from coalmine_operator.api.spec import KIND
 #: Events of pods that a starved machine takes for not ready, now and then, whatever a test is about.
 WEATHER = ("NoReadyPods", "MinimumReplicasAvailable")
 
-#: Kinds of what a model deployment owns.
-CHILDREN = "deployments,services,secrets,controllerrevisions,poddisruptionbudgets"
+#: Kinds of what a model deployment owns, and where the API server keeps them.
+CHILDREN = {
+    "Deployment": "apis/apps/v1/namespaces/{}/deployments",
+    "Service": "api/v1/namespaces/{}/services",
+    "Secret": "api/v1/namespaces/{}/secrets",
+    "ControllerRevision": "apis/apps/v1/namespaces/{}/controllerrevisions",
+    "PodDisruptionBudget": "apis/policy/v1/namespaces/{}/poddisruptionbudgets",
+}
 
 _ASK = """
 import json, sys, urllib.request
@@ -188,7 +194,10 @@ class Watched:
         self.name = name
 
     def apply(self, document: dict[str, Any]) -> None:
-        self.cluster.apply(document, self.namespace)
+        if document["kind"] == KIND and document["metadata"]["name"] == self.name:
+            self.cluster.put(self.path, document)
+        else:
+            self.cluster.apply(document, self.namespace)
 
     def forget(self) -> None:
         """Take it away with all that it has, for a test that is run again to begin where it began."""
@@ -270,14 +279,19 @@ class Watched:
 
     def routing(self) -> dict[str, Any]:
         """What its routing Secret says."""
-        secret = self.get(f"secret/{self.name}-routing")
+        secret = self.cluster.read(f"/api/v1/namespaces/{self.namespace}/secrets/{self.name}-routing")
         found: dict[str, Any] = json.loads(base64.b64decode(secret["data"]["routing.json"]))
         return found
 
     def children(self) -> dict[str, dict[str, Any]]:
         """By kind and name."""
-        items = self.get(CHILDREN, "--selector", f"app.kubernetes.io/instance={self.name}")["items"]
-        return {f"{item['kind']}/{item['metadata']['name']}": item for item in items}
+        mine = f"labelSelector=app.kubernetes.io%2Finstance%3D{self.name}"
+        found = {}
+        for kind, path in CHILDREN.items():
+            for item in self.cluster.read(f"/{path.format(self.namespace)}?{mine}")["items"]:
+                # Items of a list do not say what they are.
+                found[f"{kind}/{item['metadata']['name']}"] = {"kind": kind, **item}
+        return found
 
     def pods(self) -> dict[str, dict[str, Any]]:
         selector = f"labelSelector=coalmine.dev%2Fmodeldeployment%3D{self.name}"

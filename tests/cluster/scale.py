@@ -111,7 +111,7 @@ class Bench:
     def measure(self, count: int, rest: float, patience: float = 600) -> Scale:
         """Raises LabError where they are not all reconciled within `patience` seconds."""
         with self._operator("empty") as (operator, _):
-            time.sleep(5)
+            time.sleep(4)
             scale = Scale(count, Usage.of(operator.process.pid))
         documents = [manifest(f"model-{number:04}", "no/such/image:1", replicas=0) for number in range(count)]
         self._cluster.apply(documents, self._namespace)

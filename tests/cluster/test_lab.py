@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.cluster.absence import absent
 from tests.cluster.lab import __main__ as lab
 from tests.cluster.lab import cache
 from tests.cluster.lab.archive import Layer, read_config, read_names, write_archive
 from tests.cluster.lab.cache import PROJECT, fingerprint, made_once
+from tests.cluster.lab.need import chosen, missing
 from tests.cluster.lab.run import LabError, run
 from tests.cluster.operating import troubles
 
@@ -20,35 +22,51 @@ from tests.cluster.operating import troubles
 ASKING = "tests/cluster/test_node.py::test_helm_speaks_to_it"
 
 
-def outcome(**environment: str) -> str:
-    """What pytest says of ASKING with these variables."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "COALMINE_CLUSTER")}
-    argv = [sys.executable, "-m", "pytest", "-rA", "--no-header", ASKING]
-    return subprocess.run(argv, cwd=PROJECT, env=kept | environment, capture_output=True, text=True).stdout
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Without the variables that say which cluster is wanted."""
+    for name in ("CI", "COALMINE_CLUSTER", "COALMINE_KUBECONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
 
 
-def test_without_a_cluster_a_user_is_told_why() -> None:
-    assert "SKIPPED [1]" in (said := outcome(PATH="/nowhere", COALMINE_KUBECONFIG="")), said
-    assert "no cluster: a node of our own" in said
+def test_a_machine_that_can_run_no_node_says_why(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("PATH", "/nowhere")
+    assert missing().startswith("a node of our own")
+
+
+def test_without_a_cluster_a_user_is_told_why(bare: pytest.MonkeyPatch) -> None:
+    with pytest.raises(pytest.skip.Exception, match="no cluster: no root"):
+        absent("no root")
+
+
+def test_ci_can_do_without_by_choice(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("CI", "true")
+    bare.setenv("COALMINE_CLUSTER", "none")
+    with pytest.raises(pytest.skip.Exception):
+        absent("COALMINE_CLUSTER=none")
 
 
 def test_without_a_cluster_ci_fails() -> None:
-    said = outcome(PATH="/nowhere", COALMINE_KUBECONFIG="", CI="true")
+    kept = {name: value for name, value in os.environ.items() if name != "COALMINE_CLUSTER"}
+    environment = kept | {"PATH": "/nowhere", "COALMINE_KUBECONFIG": "", "CI": "true"}
+    argv = [sys.executable, "-m", "pytest", "-rA", "--no-header", ASKING]
+    said = subprocess.run(argv, cwd=PROJECT, env=environment, capture_output=True, text=True).stdout
 
     assert "no cluster: a node of our own" in said
     assert "1 error" in said
 
 
-def test_ci_can_do_without_by_choice() -> None:
-    assert "1 skipped" in outcome(COALMINE_CLUSTER="none", CI="true")
+def test_an_unknown_choice_is_refused(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("COALMINE_CLUSTER", "kind")
+    with pytest.raises(LabError, match="COALMINE_CLUSTER=kind: own, kubeconfig or none"):
+        chosen("own", "kubeconfig", "none")
 
 
-def test_an_unknown_choice_is_refused() -> None:
-    assert "COALMINE_CLUSTER=kind: own, kubeconfig or none" in outcome(COALMINE_CLUSTER="kind")
-
-
-def test_the_users_cluster_needs_its_file() -> None:
-    assert "set COALMINE_KUBECONFIG to the file" in outcome(COALMINE_CLUSTER="kubeconfig", COALMINE_KUBECONFIG="")
+def test_the_users_cluster_needs_its_file(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("COALMINE_CLUSTER", "kubeconfig")
+    with pytest.raises(LabError, match="set COALMINE_KUBECONFIG to the file"):
+        chosen("own", "kubeconfig", "none")
 
 
 def test_what_is_cached_is_made_once_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

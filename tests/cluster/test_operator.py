@@ -225,7 +225,7 @@ def test_at_rest_nothing_is_written(here: dict[str, Watched], operator: Operator
             found |= {event["metadata"]["name"]: event["metadata"]["resourceVersion"] for event in one.events()}
         return found
 
-    time.sleep(5)  # what a rollout leaves behind: pods that end, a Deployment's status
+    time.sleep(3)  # what a rollout leaves behind: pods that end, a Deployment's status
     before = everything()
     assert any(entries for entries in before.values() if isinstance(entries, list)), "our writes to pods can be seen"
     called = writing_calls(held.cluster)
@@ -235,7 +235,7 @@ def test_at_rest_nothing_is_written(here: dict[str, Watched], operator: Operator
     # Nor by an operator that finds all of it done already.
     operator.kill()
     operator.start()
-    time.sleep(8)
+    time.sleep(6)
     assert everything() == before
 
 

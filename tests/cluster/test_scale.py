@@ -21,7 +21,7 @@ EXPECTED = ("200", "201", "404", "409")
 @pytest.mark.timeout(600, func_only=True)
 def test_many_are_reconciled_and_then_rest(cluster: Cluster, namespace: str, tmp_path: Path, figure: Figure) -> None:
     install(cluster)
-    scale = Bench(cluster, namespace, tmp_path).measure(COUNT, rest=10, patience=300)
+    scale = Bench(cluster, namespace, tmp_path).measure(COUNT, rest=6, patience=300)
     figure(scale.table())
     failed = {call: count for call, count in scale.calls.items() if call.partition(" ")[2] not in EXPECTED}
     assert not failed
