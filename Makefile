@@ -8,7 +8,7 @@ export PYTHONUNBUFFERED = 1
 
 .PHONY: help
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": run make PYTHON=python3.12 or the like")'
@@ -54,8 +54,9 @@ cluster: $(VENV)/.dev ## a real Kubernetes node with this project's images in th
 	$(BIN)/python -m tests.cluster.lab images
 
 .PHONY: test-compiled
-test-compiled: $(VENV)/.dev ## the relay's tests once more, the sidecar compiled as in its image
-	folder=$$($(BIN)/python -m tests.compiled) && PYTHONPATH=$$folder COALMINE_COMPILED=1 $(BIN)/pytest tests/relay
+test-compiled: $(VENV)/.dev ## the sidecar's tests once more, with the sidecar compiled as in its image
+	$(BIN)/python -m tests.compiled -n 2 tests/unit tests/property
+	$(BIN)/python -m tests.compiled tests/relay
 
 .PHONY: test-cluster
 test-cluster: $(VENV)/.dev ## the tests on a real Kubernetes node alone, or on the cluster of COALMINE_KUBECONFIG

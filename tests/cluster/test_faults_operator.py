@@ -19,7 +19,7 @@ import pytest
 from tests.cluster.faults import guarded, own_namespace
 from tests.cluster.figures import Figure
 from tests.cluster.lab.cluster import NodeCluster
-from tests.cluster.operating import Operator, Watched, operator_for
+from tests.cluster.operating import WEATHER, Operator, Watched, operator_for
 from tests.cluster.traffic import Traffic, traffic
 
 pytestmark = pytest.mark.timeout(1200, func_only=True)
@@ -270,7 +270,7 @@ def end_of(fraud: Watched) -> dict[str, Any]:
 def told(fraud: Watched) -> list[Any]:
     """The last Events that the status keeps, but for those of pods that a starved machine took for not ready."""
     events: list[Any] = essence(fraud.status["events"], fraud.namespace)
-    return [event for event in events if event["reason"] not in ("NoReadyPods", "MinimumReplicasAvailable")]
+    return [event for event in events if event["reason"] not in WEATHER]
 
 
 def test_killed_at_every_phase_it_comes_to_the_same_end(

@@ -58,5 +58,6 @@ def test_random_pods_deleted_for_two_minutes(
             cluster.wait(lambda: len(ready(fraud)) > 1, "two pods to be ready", 90)
     figure(f"{len(deleted)} pods deleted; {seen.summary()}; {seen.rate():.0f}/s")
     assert not seen.errors(), seen.summary()
+    assert len(deleted) >= LASTS / EVERY / 2
     cluster.wait(lambda: fraud.status["stable"]["ready"] == 3, "all pods again", 90)
     assert fraud.status["phase"] == "Healthy"

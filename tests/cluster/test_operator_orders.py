@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.lab.cluster import Cluster
-from tests.cluster.operating import Operator, Served, Watched, manifest, namespaces, operator_for
+from tests.cluster.operating import WEATHER, Operator, Served, Watched, manifest, namespaces, operator_for
 from tests.cluster.traffic import traffic
 
 pytestmark = pytest.mark.timeout(300, func_only=True)
@@ -124,6 +124,7 @@ def test_a_bake_and_a_fallback_under_way_are_told(served: Served, operator: Oper
     baked.until("the rollback", lambda s: s["phase"] == "Degraded" and s["stable"]["version"] == "v1")
     baked.cluster.wait(lambda: "RollbackDone" in baked.reasons(), "the end of the rollback")
     assert baked.ask() == "v1"
+    assert set(WEATHER) & {event["reason"] for event in baked.events()}, "that stable answers again is told"
     assert baked.reasons() == [
         "RolloutStarted", "Promoted", "RolloutStarted", "WeightSet", "PromoteOrdered", "Promoting", "Promoted",
         "BakeTimeOver", "ServedByFallback", "RolledBack", "RollbackDone",

@@ -148,7 +148,8 @@ def test_a_good_version_is_promoted_by_its_steps(
 
     def promoting(status: dict[str, Any]) -> bool:
         rollout = status.get("rollout", {})
-        if rollout.get("step", 0) % 2:  # a pause: the weight before it is in force everywhere
+        mine = status.get("canary", {}).get("version") == version
+        if mine and rollout.get("step", 0) % 2:  # a pause: the weight before it is in force everywhere
             windows.setdefault(rollout["weight"], seconds(rollout["stepAt"]))
         return len(windows) == len(WEIGHTS)
 
@@ -248,6 +249,7 @@ def test_from_webhook_to_last_request(
         took.append(_seconds_to_last_request(fraud, load, watching, number))
     # Of twenty, the last is the 99th percentile.
     figure(f"webhook to last request, {len(took)} rollbacks: p50 {median(took):.2f} s, p99 {max(took):.2f} s")
+    figure(f"the whole story: {load.summary()}; {load.rate():.0f}/s")
     assert not load.errors(began), load.summary()
 
 

@@ -26,6 +26,8 @@ from tests.cluster.lab.cluster import Cluster
 #: Requests a second in all, and those of them that come on a new connection each.
 RATE = 210.0
 FRESH_RATE = 20.0
+#: What it must have been over all.
+LEAST_RATE = 200.0
 #: Seconds until a request without a whole answer is an error, and between two writes.
 TIMEOUT = 10.0
 FLUSH = 0.1
@@ -93,6 +95,7 @@ def traffic(cluster: Cluster, url: str, folder: Path, model: str = "fraud") -> I
         assert process.poll() is None, "the load ended by itself"
         process.terminate()
         assert process.wait(TIMEOUT + 10) == 0, "too much was in flight: requests were held back"
+        assert seen.rate() >= LEAST_RATE, "the clients did not get round to sending"
 
 
 async def _main(url: str, path: Path) -> int:

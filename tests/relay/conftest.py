@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 
 import grpc.aio
@@ -9,19 +8,6 @@ import pytest
 import uvloop
 from tests.relay.grpc_model import LARGE, Model
 from tests.relay.harness import Pod, Upstream, close_all
-
-from coalmine_sidecar.relay import exchange
-
-#: As in its image; `make test-compiled` runs these tests so.
-COMPILED = (exchange.__file__ or "").endswith(".so")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if bool(os.environ.get("COALMINE_COMPILED")) != COMPILED:
-        raise pytest.UsageError(f"COALMINE_COMPILED and the sidecar's modules disagree: {exchange.__file__}")
-    for item in items if COMPILED else ():
-        if item.get_closest_marker("looks_inside"):
-            item.add_marker(pytest.mark.skip(reason="nothing can be put into a compiled module, or inherit from it"))
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -125,6 +125,8 @@ async def test_bodies_have_a_limit(model, start_pod):
     assert (await client.answer()).status == 413
     assert await client.rest() == b""
     await eventually(lambda: model.open <= 1)
+    # Whoever goes on sending is read for LINGER, and no longer.
+    await eventually(lambda: not pod.relay.ingress.connections)
     assert pod.outcomes() == {"ok": 1, "rejected": 2}
 
 

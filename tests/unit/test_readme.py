@@ -59,6 +59,7 @@ def test_a_deployment_is_adopted_as_shown() -> None:
     (shown,) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
     deployment, service = yaml.safe_load_all(shown)
     assert asks(deployment["spec"]["template"])
-    assert service["spec"]["ports"][0]["targetPort"] in PORT_NAMES
+    assert service["spec"]["ports"][0]["targetPort"] == PORT_NAMES["coalmine"]
+    assert "the name `coalmine`" in section
     annotations = set(re.findall(r"^\| `(coalmine\.dev/[a-z-]+)` \|", section, re.MULTILINE))
     assert annotations == {labels.MODEL_PORT, labels.MODEL_CONTAINER, labels.MODEL_NAME}

@@ -27,7 +27,6 @@ ROLLING_BACK: Final = "RollingBack"  # the canary is being taken out
 ROLLOUT_COMPLETE: Final = "RolloutComplete"  # nothing to do: the spec's revision is stable
 
 # Why a rollout stands still.
-INSUFFICIENT_TRAFFIC: Final = "InsufficientTraffic"  # fewer than `minRequests`: the verdict is Unknown
 INCONCLUSIVE_ANALYSIS: Final = "InconclusiveAnalysis"  # a verdict stays Unknown and `onInconclusive` decides
 PREEXISTING_ALERT: Final = "PreexistingAlert"  # an alert fired before the rollout: no rollback, no promotion either
 REVISION_QUARANTINED: Final = "RevisionQuarantined"  # rolled back before: comes back by `retry` or a changed template

@@ -247,7 +247,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         return Exchange(self, self.front.table, method, url, lines)
 
     def _next(self, now: float) -> bool:
-        """Answer the next request in the queue; whether there is nothing to wait for from the client now."""
+        """Answer the next request in the queue; whether one is being answered."""
         # Answers the client does not take are not added to: its next request waits until it reads.
         if self._queue and not self.paused:
             self._current = exchange = self._queue.popleft()
@@ -256,10 +256,12 @@ class ClientConnection(RequestReader, asyncio.Protocol):
             if exchange.expect:
                 self._invite(exchange)
             exchange.start(now)
-        return self._current is not None or self.closing
+        return self._current is not None
 
     def _wait(self, now: float) -> None:
-        """Nothing to answer: for the rest of a request, or for the next one."""
+        """Nothing to answer: for the rest of a request, or for the next one; unless it is ending."""
+        if self.closing:
+            return
         incoming = self._incoming
         timeouts = self.front.table.timeouts
         if incoming is not None:

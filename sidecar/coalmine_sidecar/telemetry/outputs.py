@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import islice, pairwise
-from math import isfinite
-from typing import cast
+from math import inf, isfinite
+from typing import Final, cast
 
 from ..contract import DEFAULT_EDGES, MAX_CLASSES, MAX_OUTPUTS, OutputCounts
 from ..protocols import Value
@@ -18,6 +18,8 @@ MANY = 8
 #: A longer string is free text, not the name of a class.
 MAX_CLASS_LENGTH = 64
 MAX_NAME_LENGTH = 128
+#: Beyond it a whole number may have no float.
+_LARGEST: Final = 10**308
 
 Edges = tuple[float, ...]
 
@@ -57,8 +59,7 @@ class OutputCounter:
         elif isinstance(value, bool):
             self._add_class("true" if value else "false")
         elif isinstance(value, int):
-            # Not made a float first: some have none.
-            self._add_number(value)
+            self._add_number(value if -_LARGEST < value < _LARGEST else inf if value > 0 else -inf)
             self._add_class(str(value) if -1_000_000 < value < 1_000_000 else OTHER)
         elif isinstance(value, str):
             self._add_class(value)

@@ -21,7 +21,7 @@ from pathlib import Path
 from . import budget, memory, queue_proxy, streams
 from .cases import CASES, HALF, Case, half_of
 from .machine import BenchError, awake, missing
-from .peers import COALMINE, DIRECT, PEERS, QUEUE_PROXY, Peer, lab
+from .peers import COALMINE, DIRECT, PEERS, QUEUE_PROXY, Peer, lab, sidecar
 from .results import Memory, Results, median_of
 from .show import Show
 from .wrk import drive
@@ -140,6 +140,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if QUEUE_PROXY in wanted.peer:
             queue_proxy.build()
+        if COALMINE in wanted.peer:
+            sidecar()
         with tempfile.TemporaryDirectory(prefix="coalmine-bench-") as folder, awake(), show.progress():
             bench = Bench(wanted, Path(folder), show)
             bench.run()

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.lab.run import LabError
 from tests.compiled import compiled
 
 from . import configs, queue_proxy
-from .machine import PYTHON, ROOT, Usage, cores, free_ports, python_path, running, tool, wait_for
+from .machine import PYTHON, ROOT, BenchError, Usage, cores, free_ports, python_path, running, tool, wait_for
 from .messages import ANSWER, tensor
 
 DIRECT, NGINX, HAPROXY, QUEUE_PROXY, PLAIN, COALMINE = PEERS = (
@@ -125,16 +126,19 @@ def _coalmine(folder: Path, port: int, upstream: int) -> _Command:
     file.write_text(json.dumps(configs.routing(upstream)))
     command = [PYTHON, "-m", "coalmine_sidecar", f"--routing={file}", "--revision=a", "--pod=p"]
     # As in its image.
-    environment = {"MALLOC_ARENA_MAX": "2", **python_path(_sidecar())}
+    environment = {"MALLOC_ARENA_MAX": "2", **python_path(sidecar())}
     return [*command, f"--model=127.0.0.1:{upstream}", f"--ingress=127.0.0.1:{port}"], environment
 
 
-def _sidecar() -> Path:
-    """The folder that its package is in."""
+def sidecar() -> Path:
+    """The folder that its package is in; two minutes the first time. Raises BenchError where it can't be compiled."""
     if os.environ.get("BENCH_INTERPRETED"):
         compileall.compile_dir(ROOT / "sidecar", quiet=1)
         return ROOT / "sidecar"
-    return compiled()
+    try:
+        return compiled()
+    except LabError as error:
+        raise BenchError(f"{error}; BENCH_INTERPRETED=1 does without a compiler") from error
 
 
 _COMMANDS: dict[str, Callable[[Path, int, int], _Command]] = {

@@ -27,6 +27,7 @@ AT_MOST = {
     "idle_connection_kb": 20.0,
     "soak_growth_mb": 0.5,
     "stream_delay_p50_us": 1000.0,
+    "tokens_coalesced": 0.0,
     "unread_share_c32": 0.0,
 }
 
