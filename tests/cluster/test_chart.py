@@ -107,6 +107,7 @@ def test_an_upgrade_under_load_restarts_no_model_and_a_refresh_brings_the_new_si
         secrets = (install.secret(name) for name in ("alerts", "webhook-tls"))
         return running(steady), sidecars(steady), install.bundles(), *secrets
 
+    install.cluster.wait(lambda: install.cluster.kubectl("explain", "md.spec"), "the definition to be known", every=0.5)
     with pytest.raises(LabError, match="does not exist"):
         install.cluster.kubectl("explain", f"md.spec.{previous.UNKNOWN}")
     before = held()
