@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import msgspec
 
@@ -119,9 +119,24 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
         given |= take_tls(given)
     except ValueError as error:
         parser.error(str(error))
+    if circle := _circle(given):
+        parser.error(circle)
     pid_file = given.pop("model_pid_file")
     # Path("") is the working directory: an unset variable of a template must not become one.
     return Settings(model_pid_file=pid_file if pid_file != Path() else None, **given)
+
+
+def _circle(given: Mapping[str, Any]) -> str:
+    """What is wrong where a request for the model would come back to the sidecar, for ever; else empty."""
+    for flag in ("model", "model_grpc"):
+        host, port = given[flag] or ("", -1)
+        for role in ("ingress", "local", "admin"):
+            listen = given[role]
+            everywhere = listen.host in ("0.0.0.0", "::") and host in ("localhost", "127.0.0.1", "::1")  # noqa: S104 - compared, not bound
+            if listen.fd < 0 and port == listen.port and (host == listen.host or everywhere):
+                name = flag.replace("_", "-")
+                return f"--{name} {host}:{port} is the sidecar's own --{role}: give the address of the model server"
+    return ""
 
 
 def open_socket(listen: Listen, backlog: int = 4096) -> socket.socket:

@@ -11,9 +11,11 @@ from contextlib import suppress
 from typing import Any
 
 import uvloop
+from hpack import Encoder
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.relay.corpus import ANSWERS, NEXT, REQUESTS
+from tests.relay.grpc_client import REQUEST as GRPC
 from tests.relay.harness import (
     OPEN,
     Client,
@@ -27,6 +29,8 @@ from tests.relay.harness import (
     revision,
     routing,
 )
+
+from coalmine_sidecar.relay.h2 import frames
 
 EXAMPLES = int(os.environ.get("COALMINE_FUZZ_EXAMPLES", "150"))
 SHORT = 2000
@@ -48,10 +52,46 @@ PIECES = [
 ]
 
 
+#: No table of fields is kept on either side, so that any of these may come in any order.
+ENCODER = Encoder()
+ENCODER.header_table_size = 0
+CALL = frames.headers(ENCODER.encode(GRPC), 0, 1, frames.FRAME_SIZE)
+MESSAGE = frames.frame(frames.DATA, 0, 1, b"\0\0\0\0\3abc")
+OPENING = frames.PREFACE + frames.settings({})
+#: Of both sides.
+FRAMES = [
+    MESSAGE,
+    frames.frame(frames.DATA, frames.END_STREAM | frames.PADDED, 1, b"\2\0\0\0\0\0\0\0"),
+    frames.rst_stream(1, frames.CANCEL),
+    frames.window_update(0, 1),
+    frames.window_update(1, frames.LARGEST),
+    frames.ping(b"12345678"),
+    frames.ping(b"12345678", ack=True),
+    frames.goaway(1, frames.NO_ERROR),
+    frames.settings({frames.INITIAL_WINDOW_SIZE: 1, frames.MAX_CONCURRENT_STREAMS: 1}),
+    frames.SETTINGS_ACK,
+    frames.frame(frames.PRIORITY, 0, 1, bytes(5)),
+    frames.frame(frames.PUSH_PROMISE, frames.END_HEADERS, 1, bytes(5)),
+    frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, b"\x88"),
+]
+CALLS = [
+    CALL + MESSAGE,
+    CALL + frames.frame(frames.DATA, frames.END_STREAM, 1, bytes(5)),
+    frames.headers(ENCODER.encode(GRPC), frames.END_STREAM, 3, frames.FRAME_SIZE),
+    *FRAMES,
+]
+HEARD = [
+    frames.headers(ENCODER.encode([(":status", "200"), ("content-type", "application/grpc")]), 0, 1, frames.FRAME_SIZE),
+    frames.headers(ENCODER.encode([("grpc-status", "0")]), frames.END_STREAM, 1, frames.FRAME_SIZE),
+    frames.headers(ENCODER.encode([(":status", "503")]), frames.END_STREAM, 1, frames.FRAME_SIZE),
+    *FRAMES,
+]
+
+
 @st.composite
-def damaged(draw: st.DrawFn, whole: list[bytes]) -> list[bytes]:
+def damaged(draw: st.DrawFn, whole: list[bytes], most: int = 3) -> list[bytes]:
     """Some of the whole ones, damaged in a few places, in pieces."""
-    data = b"".join(draw(st.lists(st.sampled_from(whole), min_size=1, max_size=3)))
+    data = b"".join(draw(st.lists(st.sampled_from(whole), min_size=1, max_size=most)))
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(data)))
         gone = draw(st.integers(0, 4))
@@ -67,7 +107,9 @@ ANSWER = damaged(SAID + [case.data for case in ANSWERS if len(case.data) < SHORT
 class Bench:
     """One relay for all examples, so that what one of them leaves behind is met by the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, falls_back: bool) -> None:
+        """`falls_back`: to a model that answers well, over HTTP/1.1; else to one that is as broken."""
+        self.falls_back = falls_back
         self.errors: list[dict[str, Any]] = []
         self.said: list[bytes] = []
         self.half_close = False
@@ -79,7 +121,7 @@ class Bench:
         await self.other.start()
         document = routing(
             revision("a", 100),
-            revision("b", 0, self.other.port),
+            revision("b", 0, self.other.port if self.falls_back else await listen_raw(self.tell)),
             fallback={"chain": ["b"]},
             limits=LIMITS,
             concurrency={"limit": 2, "queueDepth": 2},
@@ -133,12 +175,24 @@ class Bench:
 
 
 def test_whatever_is_sent_and_whatever_is_answered():
+    _try_out(Bench(falls_back=True), REQUEST, ANSWER)
+
+
+def test_the_same_in_frames_of_http2():
+    calls, answers = (damaged(whole, 8) for whole in (CALLS, HEARD))
+    _try_out(
+        Bench(falls_back=False),
+        calls.map(lambda pieces: [OPENING, *pieces]),
+        answers.map(lambda pieces: [frames.settings({}), *pieces]),
+    )
+
+
+def _try_out(bench: Bench, sending: st.SearchStrategy[list[bytes]], answering: st.SearchStrategy[list[bytes]]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        bench = Bench()
         runner.run(bench.start())
 
         # Not shrunk: what is left over after one failure would fail every smaller example.
-        @given(REQUEST, ANSWER, st.booleans(), st.booleans())
+        @given(sending, answering, st.booleans(), st.booleans())
         @settings(
             max_examples=EXAMPLES, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow]
         )

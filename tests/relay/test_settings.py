@@ -26,6 +26,15 @@ from coalmine_sidecar.settings import Listen, read_settings
         ([*flags(), "--model-tls=verify", "--model-cert=f"], "--model-cert and --model-key belong together: give both"),
         ([*flags(), "--peer-ca=f"], "--peer-ca, --peer-cert, --peer-key and --peer-server-name belong together"),
         ([*flags(), "--ingress-key=f"], "--ingress-cert and --ingress-key belong together: give both"),
+        (
+            flags(model="127.0.0.1:8008", ingress="0.0.0.0:8008"),
+            "--model 127.0.0.1:8008 is the sidecar's own --ingress",
+        ),
+        (flags(local="127.0.0.2:7", model="127.0.0.2:7"), "--model 127.0.0.2:7 is the sidecar's own --local: give"),
+        (
+            [*flags(admin="[::]:81"), "--model-grpc=localhost:81"],
+            "--model-grpc localhost:81 is the sidecar's own --admin",
+        ),
         ([*flags(), "--wieght=1"], "unrecognized arguments: --wieght=1"),
     ],
 )

@@ -167,8 +167,12 @@ class Link(Timed, asyncio.Protocol):
         """Say why and end."""
         if not self.closing:
             self.failed(error)
-            self.queue(frames.goaway(self.last, error.code, str(error)[:256]))
+            self.queue(frames.goaway(self.taken(), error.code, str(error)[:256]))
             self.close()
+
+    def taken(self) -> int:
+        """The last stream of the peer's own that was taken on."""
+        return self.last
 
     def close(self) -> None:
         """End after what is queued has been sent."""

@@ -117,6 +117,9 @@ class ModelLink(Link):
         if stream.call is not None:
             stream.call.answer_reset(stream, code)
 
+    def taken(self) -> int:
+        return 0  # models open no streams
+
     def heard_goaway(self, last: int, code: int) -> None:
         self.going = True
         self.channel.links.discard(self)
