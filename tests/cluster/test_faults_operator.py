@@ -28,7 +28,7 @@ TOKEN = "alertmanager-of-the-test"
 #: In the pods' network; nothing else listens there.
 PORTS = {"calm": 18011, "hit": 18012}
 #: Seconds that a killed operator is away.
-AWAY = 0.4
+AWAY = 0.6
 #: Seconds of a pause in which the weights are measured.
 MEASURED = 2.5
 #: Seconds that a chapter of the story may take, with all the starts of an operator on a busy machine.
