@@ -24,6 +24,7 @@ from tests.cluster.lab.build import programs
 from tests.cluster.lab.cluster import Cluster, ExternalCluster, NodeCluster, node_cluster
 from tests.cluster.lab.need import chosen, missing
 from tests.cluster.lab.run import LabError
+from tests.cluster.operating import Operator, Served
 from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
@@ -82,6 +83,15 @@ def again(request: pytest.FixtureRequest) -> bool:
     """The test has failed once, and may have left anything half done of what a module's tests share."""
     count: int = getattr(request.node, "execution_count", 1)
     return count > 1
+
+
+@pytest.fixture
+def served(all_served: Served, operator: Operator, again: bool) -> Served:
+    """What a module's tests share, in its fixtures of these names."""
+    if again:
+        operator.run()
+        all_served.run_again()
+    return all_served
 
 
 @pytest.fixture

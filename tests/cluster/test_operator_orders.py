@@ -40,14 +40,6 @@ def all_served(cluster: Cluster, space: str, operator: Operator, model_image: st
     return Served({Watched(cluster, space, name): manifest(name, model_image) for name in SERVED})
 
 
-@pytest.fixture
-def served(all_served: Served, operator: Operator, again: bool) -> Served:
-    if again:
-        operator.run()
-        all_served.run_again()
-    return all_served
-
-
 def paused(one: Watched) -> dict[str, Any]:
     return one.until("the pause", lambda s: s["phase"] == "Paused" and s["canary"]["weight"] == 10)
 

@@ -56,14 +56,6 @@ def all_served(cluster: Cluster, spaces: list[str], operator: Operator, strange:
     return Served(members)
 
 
-@pytest.fixture
-def served(all_served: Served, operator: Operator, again: bool) -> Served:
-    if again:
-        operator.run()
-        all_served.run_again()
-    return all_served
-
-
 def test_a_quota_holds_a_canary_back_until_it_grows(served: Served, model_image: str) -> None:
     quota = served["quota"]
     hard: dict[str, Any] = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "pods"}}
