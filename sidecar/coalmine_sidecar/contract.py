@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from .monitoring import Monitored, Monitoring, problems
+
 SCHEMA: Final = 1
 
 #: `GET` on the admin port, asked by kubelet before it ends a model, with the sidecar's key in the header: answered when
@@ -182,8 +184,8 @@ class Routing(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
     """The routing file.
 
     `generation` grows with every change. `epoch` names the stretch of a rollout in which shares and conditions do not
-    change: counts for the analysis are kept by epoch and never pooled over them. `mirror` is absent where nothing is
-    mirrored: a sidecar from before there was such a field can go on reading the file.
+    change: counts for the analysis are kept by epoch and never pooled over them. `mirror` and `monitoring` are absent
+    where nothing is mirrored or monitored: a sidecar from before there were such fields can go on reading the file.
     """
 
     schema: Literal[1] = SCHEMA
@@ -205,6 +207,7 @@ class Routing(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
     limits: Limits = Limits()
     observe: Observe = Observe()
     mirror: Mirror | UnsetType = UNSET
+    monitoring: Monitoring | UnsetType = UNSET
 
 
 class RoutingError(ValueError):
@@ -238,6 +241,8 @@ def decode_routing(data: bytes) -> Routing:
     for output, edges in routing.observe.outputs.items():
         if not all(map(math.isfinite, edges)) or any(a >= b for a, b in itertools.pairwise(edges)):
             raise RoutingError(f"routing file: observe.outputs.{output}: edges must be finite and ascend")
+    if routing.monitoring is not UNSET and (problem := next(problems(routing.monitoring), "")):
+        raise RoutingError(f"routing file: {problem}")
     return routing
 
 
@@ -335,12 +340,14 @@ class RevisionTotals(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """Since the sidecar's start, in its ingress role: final answers by outcome, the last one's age, raw values.
 
     `last_routed`: Unix seconds at which a request was last sent towards this revision by this sidecar.
+    `monitored`: None where nothing is.
     """
 
     outcomes: dict[str, int] = {}
     in_flight: int = 0
     last_routed: float = 0.0
     values: dict[str, list[float]] = {}
+    monitored: Monitored | None = None
 
 
 class Resources(Struct, kw_only=True, rename="camel", omit_defaults=True):
