@@ -26,6 +26,8 @@ MAX_BINS: Final = 64
 MAX_SCORE_BINS: Final = 200
 #: Bins of the scores that have no baseline: hundredths.
 DEFAULT_SCORE_EDGES: Final = tuple(i / 100 for i in range(1, 100))
+#: Beyond it floats skip whole numbers.
+_EXACT: Final = 2**53
 
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Path = Annotated[str, Meta(max_length=512)]
@@ -155,6 +157,17 @@ class Monitoring(_Part, frozen=True):
     payload_log: PayloadLog | None = None
     max_series: Annotated[int, Meta(ge=1, le=100_000)] = 3000
     baselines: dict[str, Baseline] = {}
+
+
+def category(value: float | int | bool | str) -> str:
+    """The name of a category as bins have it: 1, 1.0 and "1" are one, since JSON's writers do not agree on them."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return str(int(value))
+    return str(value) if isinstance(value, float) or -_EXACT < value < _EXACT else "_other"
 
 
 def problems(monitoring: Monitoring) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Final, cast
 
 from ..contract import DEFAULT_EDGES, MAX_CLASSES, MAX_OUTPUTS, OutputCounts
 from ..protocols import Value
+from .moments import Moments
 
 #: The label of whatever has no place of its own.
 OTHER = "_other"
@@ -22,6 +23,7 @@ MAX_NAME_LENGTH = 128
 _LARGEST: Final = 10**308
 
 Edges = tuple[float, ...]
+_NO_CENTERS: Final[Mapping[str, float]] = {}
 
 
 def printable(text: str, length: int) -> str:
@@ -33,27 +35,39 @@ def printable(text: str, length: int) -> str:
 class OutputCounter:
     """Counts of one output. `bins` stays empty until the first number; see contract.OutputCounts for its meaning."""
 
-    __slots__ = ("bins", "classes", "edges", "missing", "name")
+    __slots__ = ("bins", "classes", "edges", "missing", "moments", "name", "nonfinite", "values")
 
-    def __init__(self, name: str, edges: Edges) -> None:
+    def __init__(self, name: str, edges: Edges, center: float | None = None) -> None:
+        """`center`: the mean of its baseline, None where it has none."""
         self.name = name
         self.edges = edges
+        self.moments = None if center is None else Moments(center)
+        self.values = 0
+        self.nonfinite = 0
         self.bins: list[int] = []
         self.classes: dict[str, int] = {}
         self.missing = 0
+
+    @property
+    def center(self) -> float | None:
+        return None if self.moments is None else self.moments.center
 
     def add(self, value: Value) -> None:
         """Floats go into bins, strings and booleans into classes, whole numbers into both.
 
         None, NaN and the infinities are missing.
         """
+        self.values += 1
         if type(value) is float:
             if not isfinite(value):
                 self.missing += 1
+                self.nonfinite += 1
                 return
             if not self.bins:
                 self.start_bins()
             self.bins[bisect_right(self.edges, value)] += 1
+            if self.moments is not None:
+                self.moments.add(value)
         elif value is None:
             self.missing += 1
         elif isinstance(value, bool):
@@ -69,7 +83,10 @@ class OutputCounter:
         if len(values) >= MANY and set(map(type, values)) == {float}:
             floats = cast(Sequence[float], values)
             if isfinite(sum(floats)):
+                self.values += len(floats)
                 self._add_numbers(floats)
+                if self.moments is not None:
+                    self.moments.add_all(floats)
                 return
         for value in values:
             self.add(value)
@@ -86,6 +103,8 @@ class OutputCounter:
         if not self.bins:
             self.start_bins()
         self.bins[bisect_right(self.edges, value)] += 1
+        if self.moments is not None:
+            self.moments.add(value)
 
     def _add_numbers(self, values: Sequence[float]) -> None:
         if not self.bins:
@@ -110,20 +129,24 @@ class OutputSet:
 
     __slots__ = ("by_name", "edges")
 
-    def __init__(self, edges: Mapping[str, Edges]) -> None:
+    def __init__(self, edges: Mapping[str, Edges], centers: Mapping[str, float] = _NO_CENTERS) -> None:
         self.by_name: dict[str, OutputCounter] = {}
         self.edges: dict[str, Edges] = {}
-        self.configure(edges)
+        self.configure(edges, centers)
 
-    def configure(self, edges: Mapping[str, Edges]) -> None:
-        """Other edges for an output start its counts anew: counts over different bins can't be added."""
+    def configure(self, edges: Mapping[str, Edges], centers: Mapping[str, float] = _NO_CENTERS) -> None:
+        """Other edges for an output start its counts anew: counts over different bins can't be added.
+
+        `centers`: the means of those outputs that have a baseline.
+        """
         self.edges = {
             printable(name, MAX_NAME_LENGTH): tuple(cuts) for name, cuts in islice(edges.items(), MAX_OUTPUTS)
         }
         for name, cuts in self.edges.items():
             counter = self.by_name.get(name)
-            if counter is None or counter.edges != cuts:
-                self.by_name[name] = counter = OutputCounter(name, cuts)
+            center = centers.get(name)
+            if counter is None or counter.edges != cuts or counter.center != center:
+                self.by_name[name] = counter = OutputCounter(name, cuts, center)
                 counter.start_bins()
         for name, counter in list(self.by_name.items()):
             if name not in self.edges and counter.edges != DEFAULT_EDGES:
