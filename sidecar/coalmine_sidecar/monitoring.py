@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
@@ -26,6 +26,9 @@ MAX_BINS: Final = 64
 MAX_SCORE_BINS: Final = 200
 #: Bins of the scores that have no baseline: hundredths.
 DEFAULT_SCORE_EDGES: Final = tuple(i / 100 for i in range(1, 100))
+#: Labels of the bins that are no interval and no category.
+MISSING: Final = "missing"
+UNSEEN: Final = "unseen"
 #: Beyond it floats skip whole numbers.
 _EXACT: Final = 2**53
 
@@ -157,6 +160,14 @@ class Monitoring(_Part, frozen=True):
     payload_log: PayloadLog | None = None
     max_series: Annotated[int, Meta(ge=1, le=100_000)] = 3000
     baselines: dict[str, Baseline] = {}
+
+
+def bin_names(edges: Sequence[float]) -> list[str]:
+    """Label values of the bins: half-open intervals, the outer ones included."""
+    if not edges:
+        return ["(-Inf,+Inf)"]
+    inner = [f"[{low!r},{high!r})" for low, high in itertools.pairwise(edges)]
+    return [f"(-Inf,{edges[0]!r})", *inner, f"[{edges[-1]!r},+Inf)"]
 
 
 def category(value: float | int | bool | str) -> str:

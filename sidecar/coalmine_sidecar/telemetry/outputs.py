@@ -165,9 +165,3 @@ class OutputSet:
             if counter is None and len(self.by_name) < MAX_OUTPUTS:
                 counter = self.by_name[name] = OutputCounter(name, self.edges.get(name, DEFAULT_EDGES))
         return counter
-
-
-def bin_names(edges: Edges) -> list[str]:
-    """Label values of the bins: half-open intervals, the outer ones included."""
-    inner = [f"[{low!r},{high!r})" for low, high in pairwise(edges)]
-    return [f"(-Inf,{edges[0]!r})", *inner, f"[{edges[-1]!r},+Inf)"]

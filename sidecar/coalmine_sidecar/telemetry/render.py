@@ -15,10 +15,11 @@ from prometheus_client.registry import Collector
 
 from .. import VERSION
 from ..contract import OUTCOMES, REASONS
+from ..monitoring import bin_names
 from .counters import NO_CODE, Histogram, Series
 from .generations import generation_metrics
 from .histograms import add_histogram
-from .outputs import OTHER, OutputCounter, bin_names
+from .outputs import OTHER, OutputCounter
 from .store import RevisionCounters, Telemetry
 
 _REVISION: Final = ("model", "version", "track")
