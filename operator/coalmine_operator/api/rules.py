@@ -9,13 +9,16 @@ from __future__ import annotations
 import base64
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from coalmine_sidecar.contract import MAX_THRESHOLDS, MAX_WARMUP_BYTES
 
+from .checks import CONTROL, Found, object_name, token, unique
 from .duration import Duration
-from .problems import index_path, key_path, show
+from .monitoring import BASELINE
+from .monitoring_rules import MONITORING_RULES
+from .problems import index_path, show
 from .spec import (
     Affinity,
     AlertMatch,
@@ -37,15 +40,10 @@ from .spec import (
 from .walk import Rule
 from .warmup import warmup_text
 
-Found = Iterator[tuple[str, str]]
-
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Headers of a connection and of a body's framing.
 _FRAMING = frozenset(
     ("connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def model(part: Model) -> Found:
@@ -80,16 +78,11 @@ def model_tls(part: ModelTls) -> Found:
         yield "keyFile" if part.cert_file else "certFile", "missing: a certificate and its key belong together"
     if part.insecure_skip_verify and part.ca_file:
         yield "insecureSkipVerify", "true asks no authority: leave caFile out, or this"
-    yield from _secret(part.secret_name)
+    yield from object_name("secretName", part.secret_name, "Secret")
 
 
 def tls(part: Tls) -> Found:
-    yield from _secret(part.secret_name)
-
-
-def _secret(name: str) -> Found:
-    if name and not _SUBDOMAIN.fullmatch(name):
-        yield "secretName", f"{show(name)} is no name of a Secret: write lower-case letters, digits, - and ."
+    yield from object_name("secretName", part.secret_name, "Secret")
 
 
 def step(part: Step) -> Found:
@@ -130,8 +123,8 @@ def canary(part: Canary) -> Found:
 
 
 def header_match(part: HeaderMatch) -> Found:
-    yield from _token("name", part.name)
-    if _CONTROL.search(part.value):
+    yield from token("name", part.name)
+    if CONTROL.search(part.value):
         yield "value", f"{show(part.value)} holds a control character, which no header can have"
 
 
@@ -140,7 +133,7 @@ def affinity(part: Affinity) -> Found:
         yield "", "give a header or a cookie, one of them"
     for name, value in (("header", part.header), ("cookie", part.cookie)):
         if value is not None:
-            yield from _token(name, value)
+            yield from token(name, value)
 
 
 def fallback(part: Fallback) -> Found:
@@ -208,7 +201,7 @@ def metric(part: Metric) -> Found:
 def analysis(part: Analysis) -> Found:
     if part.interval <= 0:
         yield "interval", f"{part.interval} is not over 0s"
-    yield from _unique("metrics", "name", [one.name for one in part.metrics])
+    yield from unique("metrics", "name", [one.name for one in part.metrics])
     thresholds = {str(one.threshold) for one in part.metrics if one.preset == "latency"}
     shadows = [index for index, one in enumerate(part.metrics) if one.preset == "shadowDisagreement"]
     if len(shadows) > 1:
@@ -231,6 +224,7 @@ def spec(part: ModelDeploymentSpec) -> Found:
             f"{show(own.version)} is also spec.model.version: another template needs another version",
         )
     yield from _mirrored(part)
+    yield from _monitored(part)
 
 
 def _mirrored(part: ModelDeploymentSpec) -> Found:
@@ -243,6 +237,16 @@ def _mirrored(part: ModelDeploymentSpec) -> Found:
     if asked and not mirrors:
         path = f"{index_path('analysis.metrics', asked[0])}.preset"
         yield path, "compares nothing: put a setMirror into spec.strategy.canary.steps"
+
+
+def _monitored(part: ModelDeploymentSpec) -> Found:
+    """The verdict on a baseline stands among those of the metrics."""
+    if part.monitoring is None or part.monitoring.baseline is None:
+        return
+    for index, one in enumerate(part.analysis.metrics):
+        if one.name == BASELINE:
+            path = f"{index_path('analysis.metrics', index)}.name"
+            yield path, f"{show(one.name)} is the name of the verdict on spec.monitoring.baseline: take another one"
 
 
 RULES: Final[Mapping[type, Rule]] = {
@@ -262,6 +266,7 @@ RULES: Final[Mapping[type, Rule]] = {
     Step: step,
     Tls: tls,
     WarmupRequest: warmup_request,
+    **MONITORING_RULES,
 }
 
 
@@ -291,7 +296,7 @@ def _number(
 
 def _baselines(part: Metric) -> Found:
     outputs = [one.output for one in part.baseline]
-    yield from _unique("baseline", "output", outputs)
+    yield from unique("baseline", "output", outputs)
     if part.against == "baseline":
         if not outputs:
             yield "baseline", "missing: against baseline needs edges and counts of an output"
@@ -321,17 +326,4 @@ def _template(path: str, template: Mapping[str, Any]) -> Found:
         else:
             names.append(container["name"])
     if len(names) == len(containers):
-        yield from _unique(where, "name", names)
-
-
-def _unique(path: str, field: str, values: Iterable[str]) -> Found:
-    seen: dict[str, int] = {}
-    for index, value in enumerate(values):
-        first = seen.setdefault(value, index)
-        if first != index:
-            yield key_path(index_path(path, index), field), f"{show(value)} stands twice: entry {first} has it too"
-
-
-def _token(path: str, name: str) -> Found:
-    if not _TOKEN.fullmatch(name):
-        yield path, f"{show(name)} is no name of a header or cookie: write letters, digits and -"
+        yield from unique(where, "name", names)

@@ -12,46 +12,20 @@ from msgspec import Meta, Struct, field
 from coalmine_sidecar.contract import MAX_WARMUPS
 
 from .duration import Duration
+from .monitoring import Monitoring
+from .parts import FileName, Name, Percent, Port, SecretName, SpecPart, Text, VersionName
 
 GROUP = "coalmine.dev"
 API_VERSION = f"{GROUP}/v1alpha1"
 KIND = "ModelDeployment"
 
-# A description says in words what a pattern lets through: it is the remedy in the message.
-Name = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=63,
-        pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-        description="lower-case letters, digits and -, with a letter or digit at both ends",
-    ),
-]
-VersionName = Annotated[
-    str,
-    Meta(
-        max_length=63,
-        pattern="^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$",
-        description="letters, digits, -, _ and ., with a letter or digit at both ends",
-    ),
-]
-Percent = Annotated[int, Meta(ge=0, le=100)]
-Port = Annotated[int, Meta(ge=1, le=65535)]
-SecretName = Annotated[str, Meta(max_length=253)]
-FileName = Annotated[str, Meta(max_length=1024)]
-Text = Annotated[str, Meta(min_length=1, max_length=253)]
 
-
-class _Spec(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """What all parts of the spec share."""
-
-
-class HeaderMatch(_Spec, frozen=True):
+class HeaderMatch(SpecPart, frozen=True):
     name: Text
     value: Annotated[str, Meta(max_length=4096)]
 
 
-class WarmupRequest(_Spec, frozen=True):
+class WarmupRequest(SpecPart, frozen=True):
     """A request that the model answers with `status`, `repeat` times in a row, before its pod is ready."""
 
     path: Annotated[str, Meta(min_length=1, max_length=2048)]
@@ -64,7 +38,7 @@ class WarmupRequest(_Spec, frozen=True):
     status: Annotated[int, Meta(ge=200, le=599)] = 200
 
 
-class ModelTls(_Spec, frozen=True):
+class ModelTls(SpecPart, frozen=True):
     """TLS towards the model. Files are paths; on Kubernetes keys of the Secret `secret_name`."""
 
     secret_name: SecretName = ""
@@ -75,14 +49,14 @@ class ModelTls(_Spec, frozen=True):
     insecure_skip_verify: bool = False
 
 
-class Tls(_Spec, frozen=True):
+class Tls(SpecPart, frozen=True):
     """Mutual TLS between the sidecars: a Secret with ca.crt, tls.crt and tls.key, as cert-manager makes them."""
 
     secret_name: Annotated[SecretName, Meta(min_length=1)]
     server_name: Annotated[str, Meta(max_length=253)] = ""  # default: NAME.NAMESPACE.svc
 
 
-class Model(_Spec, frozen=True):
+class Model(SpecPart, frozen=True):
     """Which model this is and how its container speaks."""
 
     name: Annotated[str, Meta(max_length=253)] = ""  # default: metadata.name
@@ -98,10 +72,10 @@ class Model(_Spec, frozen=True):
     new_traces: Literal["sampled", "unsampled", "none"] = "sampled"
     warmup: Annotated[tuple[WarmupRequest, ...], Meta(max_length=MAX_WARMUPS)] = ()
     tls: ModelTls | None = None
-    lineage: dict[str, Any] = {}
+    lineage: dict[str, Any] = field(default_factory=dict)
 
 
-class Fallback(_Spec, frozen=True):
+class Fallback(SpecPart, frozen=True):
     """Who answers when stable cannot: the previous stable revision, or a template of its own."""
 
     version: VersionName = "previous"
@@ -111,7 +85,7 @@ class Fallback(_Spec, frozen=True):
     max_request_bytes: Annotated[int, Meta(ge=0, le=16 << 20)] = 1 << 20
 
 
-class CircuitBreaker(_Spec, frozen=True):
+class CircuitBreaker(SpecPart, frozen=True):
     """When a revision is no longer asked, and its share goes to the fallback; after a backoff one request probes it.
 
     The names are those of Envoy, Istio and linkerd, whichever says it most plainly. `success_rate`: per cent of the
@@ -126,7 +100,7 @@ class CircuitBreaker(_Spec, frozen=True):
     max_backoff: Duration = Duration(60)
 
 
-class RetryBudget(_Spec, frozen=True):
+class RetryBudget(SpecPart, frozen=True):
     """How many requests may be sent again to a revision: a share of those in `window` and a few each second."""
 
     percent: Percent = 20
@@ -134,14 +108,14 @@ class RetryBudget(_Spec, frozen=True):
     window: Duration = Duration(10)
 
 
-class Pause(_Spec, frozen=True):
+class Pause(SpecPart, frozen=True):
     """Wait for a time, for a number of canary requests, for both, or (empty) until `resume`."""
 
     duration: Duration | None = None
     requests: Annotated[int, Meta(ge=1)] | None = None
 
 
-class Step(_Spec, frozen=True):
+class Step(SpecPart, frozen=True):
     """One step of a canary: exactly one of its fields is given.
 
     `set_mirror`: copies of this share of stable's requests go to the canary, until a weight takes their place.
@@ -152,31 +126,31 @@ class Step(_Spec, frozen=True):
     pause: Pause | None = None
 
 
-class Match(_Spec, frozen=True):
+class Match(SpecPart, frozen=True):
     """Requests with all of these headers go to the canary whatever its weight."""
 
     headers: Annotated[tuple[HeaderMatch, ...], Meta(min_length=1, max_length=16)]
 
 
-class Affinity(_Spec, frozen=True):
+class Affinity(SpecPart, frozen=True):
     """Keep the requests of one user on one revision, by a header or a cookie: exactly one of them."""
 
     header: Text | None = None
     cookie: Text | None = None
 
 
-class Canary(_Spec, frozen=True):
+class Canary(SpecPart, frozen=True):
     steps: Annotated[tuple[Step, ...], Meta(max_length=100)] = ()
     affinity: Affinity | None = None
     match: Annotated[tuple[Match, ...], Meta(max_length=16)] = ()
     scale_down_delay: Duration = Duration(30)
 
 
-class Strategy(_Spec, frozen=True):
+class Strategy(SpecPart, frozen=True):
     canary: Canary = Canary()
 
 
-class Baseline(_Spec, frozen=True):
+class Baseline(SpecPart, frozen=True):
     """Frozen bins of one output: `counts` has one entry more than `edges` (below, between, at or above the last)."""
 
     output: Text
@@ -184,7 +158,7 @@ class Baseline(_Spec, frozen=True):
     counts: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(min_length=2, max_length=65)]
 
 
-class Metric(_Spec, frozen=True):
+class Metric(SpecPart, frozen=True):
     """One question to the evidence.
 
     `threshold` means, by preset: `latency`: a duration, requests slower than it are compared; `outputDrift`: the PSI
@@ -203,7 +177,7 @@ class Metric(_Spec, frozen=True):
     initial_delay: Duration | None = None  # after the canary is ready; default: 120 s for latency, else 0
 
 
-class Analysis(_Spec, frozen=True):
+class Analysis(SpecPart, frozen=True):
     """`alpha` bounds the chance that a canary no worse than stable is rolled back, over all metrics and all looks."""
 
     interval: Duration = Duration(15)
@@ -213,19 +187,19 @@ class Analysis(_Spec, frozen=True):
     metrics: Annotated[tuple[Metric, ...], Meta(max_length=20)] = (Metric(name="errors", preset="errorRate"),)
 
 
-class AlertMatch(_Spec, frozen=True):
+class AlertMatch(SpecPart, frozen=True):
     """An alert by its name, by labels, or by both."""
 
     name: Annotated[str, Meta(min_length=1, max_length=253)] | None = None
-    match_labels: dict[str, str] = {}
+    match_labels: dict[str, str] = field(default_factory=dict)
 
 
-class AutoRollback(_Spec, frozen=True):
+class AutoRollback(SpecPart, frozen=True):
     alerts: Annotated[tuple[AlertMatch, ...], Meta(max_length=32)] = ()
     bake_time: Duration = Duration(3600)
 
 
-class ModelDeploymentSpec(_Spec, frozen=True):
+class ModelDeploymentSpec(SpecPart, frozen=True):
     template: dict[str, Any]  # a pod template, passed on as it is
     model: Model = Model()
     replicas: Annotated[int, Meta(ge=0, le=1000)] = 1
@@ -237,6 +211,7 @@ class ModelDeploymentSpec(_Spec, frozen=True):
     strategy: Strategy = Strategy()
     analysis: Analysis = Analysis()
     auto_rollback: AutoRollback | None = None
+    monitoring: Monitoring | None = None
     progress_deadline_seconds: Annotated[int, Meta(ge=1, le=86400 * 7)] = 600
     revision_history_limit: Annotated[int, Meta(ge=1, le=100)] = 10
 
