@@ -1,0 +1,57 @@
+"""Feedback over HTTP: POST of JSON, on whatever path it is handed on from."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..lean import web
+from .hops import HOP_HEADER
+from .joiner import Joiner
+from .reading import MAX_BODY, MAX_HOP_BODY
+from .result import Result
+
+#: Posts that are read at a time; more are turned away, and told when to come again.
+MAX_POSTS = 8
+
+
+def make_feedback_app(joiner: Joiner) -> web.Application:
+    """An application for a socket of its own. Answers are JSON: see Result, or {"error": one line}."""
+    posts = 0
+
+    async def post(request: web.Request) -> web.Response:
+        nonlocal posts
+        if request.method != "POST":
+            return _error(405, f"{request.method} is not for feedback: use POST", Allow="POST")
+        if request.content_type != "application/json":
+            return _error(415, f"{request.content_type[:80]} is no feedback: send application/json")
+        if posts >= MAX_POSTS:
+            joiner.counts.outcomes["busy"] += 1
+            return _error(503, f"{MAX_POSTS} posts are being read: send it again", **{"Retry-After": "1"})
+        posts += 1
+        try:
+            return await _take(request)
+        finally:
+            posts -= 1
+
+    async def _take(request: web.Request) -> web.Response:
+        hop = request.headers.get(HOP_HEADER) == "1"
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            joiner.counts.outcomes["too_many"] += 1
+            return _error(413, f"the body is over {MAX_BODY} bytes: send several posts")
+        return _answer(await joiner.feedback(body, hop=hop))
+
+    app = web.Application(client_max_size=MAX_HOP_BODY)
+    app.router.add_route("*", "/{path:.*}", post)
+    return app
+
+
+def _answer(result: Result) -> web.Response:
+    headers = {"Retry-After": "1"} if result.status == 503 else None
+    return web.Response(status=result.status, body=result.body(), content_type="application/json", headers=headers)
+
+
+def _error(status: int, line: str, **headers: str) -> web.Response:
+    body = msgspec.json.encode({"error": line})
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)

@@ -1,0 +1,92 @@
+"""Feedback on predictions that another pod keeps: a question to all, and the labels to the one that knows.
+
+Asking first keeps a label from counting twice where two pods know one id (a client that sent its request again).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from .reading import question, several
+from .result import Tally
+from .store import Item
+
+#: A post with it is another pod's: no further hops.
+HOP_HEADER: Final = "coalmine-feedback-hop"
+#: Posts that are passed on at a time; labels of others wait and are tried again.
+_PASSING: Final = 4
+#: Pods that are asked at a time for one post.
+_ASKED: Final = 8
+
+
+class Peer(Protocol):
+    """Another pod of the model deployment."""
+
+    async def post(self, body: bytes) -> bytes:
+        """The body of the answer to a POST of `body` to its feedback path with HOP_HEADER: 1. Raises OSError."""
+
+
+class _Answer(msgspec.Struct):
+    unknown: list[str]
+    outcomes: dict[str, int] = {}
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+
+
+class Peers:
+    """`all_peers`: the other pods as they are now."""
+
+    def __init__(self, all_peers: Callable[[], Sequence[Peer]]) -> None:
+        self._all = all_peers
+        self._passing = 0
+
+    async def pass_on(self, items: list[Item], tally: Tally) -> list[Item]:
+        """Hand items to the pods that know their predictions; the items of which nobody does."""
+        peers = self._all()
+        if not peers or self._passing >= _PASSING:
+            return items
+        self._passing += 1
+        try:
+            return await _pass_on(peers, items, tally)
+        finally:
+            self._passing -= 1
+
+
+async def _pass_on(peers: Sequence[Peer], items: list[Item], tally: Tally) -> list[Item]:
+    ids = list(dict.fromkeys(item.id for item in items))
+    body = question(ids)
+    slots = asyncio.Semaphore(_ASKED)
+
+    async def ask(peer: Peer) -> set[str]:
+        async with slots:
+            answer = await _post(peer, body)
+        return set() if answer is None else set(ids).difference(answer.unknown)
+
+    knows = await asyncio.gather(*map(ask, peers))
+    left = items
+    for peer, known in zip(peers, knows, strict=True):
+        mine = [item for item in left if item.id in known]
+        if not mine:
+            continue
+        left = [item for item in left if item.id not in known]
+        answer = await _post(peer, several(mine))
+        if answer is None:
+            # It may have counted them: another try could count them twice.
+            tally.count("peer_error", sum(item.given for item in mine))
+            continue
+        tally.add(answer.outcomes)
+        unknown = set(answer.unknown)
+        left += [item for item in mine if item.id in unknown]
+    return left
+
+
+async def _post(peer: Peer, body: bytes) -> _Answer | None:
+    try:
+        return _decode(await peer.post(body))
+    except (OSError, ValueError):
+        return None

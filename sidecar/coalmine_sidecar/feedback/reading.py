@@ -1,0 +1,245 @@
+"""From the body of a post to labels and outcomes. Pure, and never raises: what can't be read is counted and told."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from math import isfinite, nan
+from typing import Any, Final
+
+import msgspec
+
+from ..monitoring import Task
+from .labels import truth_text
+from .store import Item
+
+MAX_BODY: Final = 1 << 20
+#: Of a post from another pod, which writes the same feedback at greater length.
+MAX_HOP_BODY: Final = 2 << 20
+MAX_LABELS: Final = 10_000
+MAX_ID_LENGTH: Final = 256
+MAX_OUTCOME_LENGTH: Final = 64
+#: Beyond it a value's sums lose the others' digits.
+_LARGEST: Final = 1e15
+#: So many complaints are told.
+_TOLD: Final = 5
+_SHAPE: Final = '{"predictionId": ID, "label": LABEL}'
+
+
+class _Question(msgspec.Struct):
+    ask: list[str]
+
+
+_decode = msgspec.json.Decoder().decode
+_decode_question = msgspec.json.Decoder(_Question).decode
+
+
+class Read:
+    """What was read. `refused`: labels or entries that are none, by outcome; `reasons`: the first few, a line each."""
+
+    __slots__ = ("items", "reasons", "refused", "status")
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.refused: dict[str, int] = {}
+        self.reasons: list[str] = []
+        self.status = 202
+
+    def refuse(self, outcome: str, reason: str, count: int = 1) -> None:
+        self.refused[outcome] = self.refused.get(outcome, 0) + count
+        if len(self.reasons) < _TOLD:
+            self.reasons.append(reason)
+
+
+def valid_id(name: str) -> bool:
+    return 0 < len(name) <= MAX_ID_LENGTH and name.isprintable()
+
+
+def read(body: bytes, task: Task, limit: int = MAX_BODY) -> Read:
+    """`body`: an entry, a list of entries, {"feedback": [...]}, or Seldon's; status 202, or 400 or 413 with a reason.
+
+    `limit`: bytes of the body.
+    """
+    result = Read()
+    if len(body) > limit:
+        return _reject(result, 413, "too_many", f"{len(body)} bytes are over {limit}: send several posts")
+    try:
+        document = _json(body)
+    except (ValueError, RecursionError):
+        return _reject(result, 400, "malformed", f"not JSON: send {_SHAPE}, or a list of these")
+    entries, where = _entries(document)
+    if not entries:
+        return _reject(result, 400, "malformed", f"no feedback in it: send {_SHAPE}, or a list of these")
+    given = sum(map(_given, entries))
+    if given > MAX_LABELS:
+        return _reject(result, 413, "too_many", f"{given} labels are over {MAX_LABELS}: send several posts", given)
+    for number, entry in enumerate(entries):
+        _read_entry(result, entry, where.format(number), task)
+    if not result.items:
+        result.status = 400
+    return result
+
+
+def _reject(result: Read, status: int, outcome: str, reason: str, count: int = 1) -> Read:
+    result.status = status
+    result.refuse(outcome, reason, count)
+    return result
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return _decode(body)
+    except (ValueError, RecursionError):
+        if b"NaN" not in body and b"Infinity" not in body:
+            raise
+    # As Python writes them: then the entry that has one can be told.
+    return json.loads(body)
+
+
+def _entries(document: object) -> tuple[list[Any], str]:
+    """Entries, and how each is called in a reason."""
+    if isinstance(document, list):
+        return document, "[{}]"
+    if not isinstance(document, dict):
+        return [], ""
+    if isinstance(several := document.get("feedback"), list):
+        return several, "feedback[{}]"
+    return ([document], "feedback") if document else ([], "")
+
+
+def _given(entry: object) -> int:
+    """At least how many labels an entry will be counted as."""
+    if isinstance(entry, dict) and isinstance(labels := entry.get("labels"), list):
+        return max(1, len(labels))
+    return 1
+
+
+def _read_entry(result: Read, entry: object, where: str, task: Task) -> None:
+    if not isinstance(entry, dict):
+        result.refuse("malformed", f"{where}: {_short(entry)} is no feedback: send {_SHAPE}")
+        return
+    if "response" in entry and "predictionId" not in entry:
+        entry, where = _seldon(entry), f"{where}.response"
+    given = entry.get("labels")
+    single = "label" in entry
+    labels = given if isinstance(given, list) and not single else [entry["label"]] if single else []
+    business = "outcome" in entry
+    # Whatever is wrong with an entry is wrong with all that it brings.
+    brings = max(1, sum(label is not None for label in labels) + business)
+    name = entry.get("predictionId")
+    if not isinstance(name, str) or not valid_id(name):
+        problem = f"{_short(name)} is no id: send a text of 1 to {MAX_ID_LENGTH} printable characters"
+        result.refuse("malformed", f"{where}.predictionId: {problem}", brings)
+        return
+    try:
+        at = _time(entry.get("timestamp"))
+    except (ValueError, OverflowError, OSError):
+        problem = f"{_short(entry['timestamp'])} is no time: write it like 2026-11-22T16:00:00Z, or as Unix seconds"
+        result.refuse("malformed", f"{where}.timestamp: {problem}", brings)
+        return
+    before = len(result.items), sum(result.refused.values())
+    if business:
+        _read_outcome(result, entry, where, name, at)
+    truths = [None if label is None else truth_text(task, label) for label in labels]
+    for row, (label, truth) in enumerate(zip(labels, truths, strict=True)):
+        if label is not None and truth is None:
+            path = f"{where}.label" if single else f"{where}.labels[{row}]"
+            result.refuse("malformed", f"{path}: {_short(label)} is no label of a {task} model: {_remedy(task)}")
+    if any(truth is not None for truth in truths):
+        result.items.append(Item(name, tuple(truths), at=at))
+    if (len(result.items), sum(result.refused.values())) == before:
+        result.refuse("malformed", f"{where}: neither label, labels nor outcome: send {_SHAPE}")
+
+
+def _read_outcome(result: Read, entry: dict[str, Any], where: str, name: str, at: float | None) -> None:
+    outcome, value = entry["outcome"], entry.get("value", 1)
+    if not (isinstance(outcome, str) and 0 < len(outcome) <= MAX_OUTCOME_LENGTH and outcome.isprintable()):
+        problem = f"{_short(outcome)} is no name: send a text of 1 to {MAX_OUTCOME_LENGTH} printable characters"
+        result.refuse("malformed", f"{where}.outcome: {problem}")
+    elif not (isinstance(value, int | float) and -_LARGEST <= value <= _LARGEST):
+        result.refuse("malformed", f"{where}.value: {_short(value)} is no number within {_LARGEST:g}")
+    else:
+        result.items.append(Item(name, outcome=outcome, value=float(value), at=at))
+
+
+def _seldon(entry: dict[str, Any]) -> dict[str, Any]:
+    """Seldon's `Feedback` message: response.meta.puid, truth as a SeldonMessage, reward.
+
+    Its writers send a reward of 0 where nobody gave one, so that one is an outcome only if there is no truth.
+    """
+    response = entry["response"]
+    meta = response.get("meta") if isinstance(response, dict) else None
+    plain: dict[str, Any] = {"predictionId": meta.get("puid") if isinstance(meta, dict) else None}
+    labels = _seldon_truth(entry.get("truth"))
+    if labels is not None:
+        plain["labels"] = labels
+    reward = entry.get("reward")
+    if reward is not None and (labels is None or reward != 0):
+        plain |= {"outcome": "reward", "value": reward}
+    return plain
+
+
+def _seldon_truth(truth: object) -> list[Any] | None:
+    if not isinstance(truth, dict):
+        return None
+    data = truth.get("data")
+    if isinstance(data, dict):
+        tensor = data.get("tensor")
+        values = tensor.get("values") if isinstance(tensor, dict) else data.get("ndarray")
+    else:
+        values = truth.get("jsonData", truth.get("strData"))
+    if values is None:
+        return None
+    rows = values if isinstance(values, list) else [values]
+    return [row[0] if isinstance(row, list) and len(row) == 1 else row for row in rows][: MAX_LABELS + 1]
+
+
+def _time(value: object) -> float | None:
+    """Unix seconds. Raises ValueError, OverflowError or OSError if it is no time."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            raise ValueError("no zone")
+        seconds = moment.timestamp()
+    else:
+        seconds = nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    if not isfinite(seconds) or abs(seconds) > 1e11:
+        raise ValueError("out of range")
+    return seconds
+
+
+def _remedy(task: Task) -> str:
+    return "send a finite number" if task == "regression" else "send a class's name, a whole number, true or false"
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value[:40] if isinstance(value, str) else value if _small(value) else str(type(value).__name__))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _small(value: object) -> bool:
+    return value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**30)
+
+
+def question(ids: list[str]) -> bytes:
+    """The body by which another pod is asked which of these predictions it keeps."""
+    return msgspec.json.encode({"ask": ids})
+
+
+def asked_ids(body: bytes) -> list[str] | None:
+    """The ids of a question; None if it is none."""
+    try:
+        return _decode_question(body).ask
+    except ValueError:
+        return None
+
+
+def several(items: list[Item]) -> bytes:
+    """Items as a post to another pod."""
+    entries: list[dict[str, Any]] = []
+    for item in items:
+        brings = {"outcome": item.outcome, "value": item.value} if item.outcome else {"labels": item.truths}
+        entries.append({"predictionId": item.id, "timestamp": item.at, **brings})
+    return msgspec.json.encode(entries)
