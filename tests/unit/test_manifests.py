@@ -20,8 +20,9 @@ from coalmine_operator.engine.model import Plan, RevisionRecord, Route, RoutePla
 from coalmine_operator.engine.revisions import own_fallback_of, target_of
 from coalmine_operator.render import labels
 from coalmine_operator.render.injection import LOCAL_PORT, InjectionSettings
-from coalmine_operator.render.manifests import OwnerRef, drain_key, kept, manifests, problems
+from coalmine_operator.render.manifests import OwnerRef, drain_key, manifests, problems
 from coalmine_operator.render.orders import ORDERED_BY, ordered_by, stamp
+from coalmine_operator.render.records import kept
 from coalmine_operator.render.routing import render_routing
 from coalmine_sidecar.contract import decode_routing
 

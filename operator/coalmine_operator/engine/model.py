@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from coalmine_sidecar.contract import EpochCounts, Track
 
+from ..api.baseline import Baseline
+from ..api.monitoring import BaselineRef
 from ..api.spec import Model, Tls
 from ..api.status import AlertStatus
 
@@ -19,6 +21,8 @@ class RevisionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
     """A revision as it is kept: immutable, named by the hash of what it runs.
 
     Without a template it is what can still be told of a revision that runs though its record was deleted: `lost`.
+    `baseline`: what its predictions are compared with. It is no part of what runs, and the one thing that changes: for
+    the revision that the spec asks for, it is what the spec says now.
     """
 
     name: str
@@ -27,6 +31,7 @@ class RevisionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
     model: Model
     tls: Tls | None = None
     created_at: float = 0.0
+    baseline: BaselineRef | None = None
 
     @property
     def lost(self) -> bool:
@@ -60,6 +65,20 @@ class Order(Struct, frozen=True, kw_only=True):
     repeats: bool = False
 
 
+class BaselineState(Struct, frozen=True, kw_only=True):
+    """What became of a revision's baseline: read and its own, or why not.
+
+    `missing`: there is no such file; `unreadable`: there is one that cannot be used; `mismatch`: it is not the one that
+    is meant, by its digest, or not this revision's, by its model and version. `message`: one line, where there is a
+    problem. `baseline` and `digest`: of what was read, empty where there is a problem.
+    """
+
+    digest: str = ""
+    problem: Literal["", "missing", "mismatch", "unreadable"] = ""
+    message: str = ""
+    baseline: Baseline | None = None
+
+
 class Observed(Struct, frozen=True, kw_only=True):
     """The world, as last seen.
 
@@ -70,7 +89,8 @@ class Observed(Struct, frozen=True, kw_only=True):
     heard since the last step, `resolved_at` 0 for firing ones. `problems`: why the newest spec is not the one given
     here (the last good one), or empty. `refused`: what the platform cannot do for the deployment as a whole, such as
     the Service that clients ask: one line, or empty. `behind`: of ready pods whose sidecar does not route by the newest
-    routing file, which one it is and what it does instead, a line each.
+    routing file, which one it is and what it does instead, a line each. `baselines`: by revision, of those that have
+    one.
     """
 
     revisions: Mapping[str, RevisionState] = {}
@@ -83,6 +103,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
     refused: str = ""
     behind: tuple[str, ...] = ()
+    baselines: Mapping[str, BaselineState] = {}
 
 
 class Route(Struct, frozen=True, kw_only=True):

@@ -8,13 +8,19 @@ from typing import Any
 
 import msgspec
 
+from ..api.monitoring import BaselineRef
 from ..api.spec import Metadata, ModelDeploymentSpec
 from ..api.warmup import warmup_text
 from .model import RevisionRecord, RevisionState
 
 
 def _record(
-    metadata: Metadata, template: dict[str, Any], spec: ModelDeploymentSpec, version: str, created_at: float
+    metadata: Metadata,
+    template: dict[str, Any],
+    spec: ModelDeploymentSpec,
+    version: str,
+    created_at: float,
+    baseline: BaselineRef | None = None,
 ) -> RevisionRecord:
     model = spec.model
     name = model.name or metadata.name
@@ -46,12 +52,14 @@ def _record(
         model=msgspec.structs.replace(model, name=name, version=version or digest),
         tls=spec.tls,
         created_at=created_at,
+        baseline=baseline,
     )
 
 
 def target_of(metadata: Metadata, spec: ModelDeploymentSpec, created_at: float) -> RevisionRecord:
     """The revision that `spec` asks for."""
-    return _record(metadata, spec.template, spec, spec.model.version, created_at)
+    baseline = spec.monitoring.baseline if spec.monitoring is not None else None
+    return _record(metadata, spec.template, spec, spec.model.version, created_at, baseline)
 
 
 def own_fallback_of(metadata: Metadata, spec: ModelDeploymentSpec, created_at: float) -> RevisionRecord | None:

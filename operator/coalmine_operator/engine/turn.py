@@ -53,7 +53,9 @@ class Turn:
 
     def _keep(self, record: RevisionRecord) -> RevisionRecord:
         known = self.records.get(record.name)
-        return known if known is not None and not known.lost else record
+        if known is None or known.lost:
+            return record
+        return known if known.baseline == record.baseline else replace(known, baseline=record.baseline)
 
     def record(self, name: str) -> RevisionRecord | None:
         """The record of a revision that exists or is asked for now."""

@@ -16,6 +16,8 @@ REVISION: Final = f"{GROUP}/revision"
 ROUTING_GENERATION: Final = f"{GROUP}/routing-generation"
 #: On a ControllerRevision: what was put into its template, as JSON patch. See `manifests`.
 INJECTED: Final = f"{GROUP}/injected"
+#: And where the baseline of its predictions is, as JSON of `api.monitoring.BaselineRef`.
+BASELINE: Final = f"{GROUP}/baseline"
 
 #: On pods of others that want a sidecar: the label, and what it cannot guess.
 INJECT: Final = f"{GROUP}/inject"

@@ -11,20 +11,18 @@ import base64
 import copy
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
-import msgspec
 from msgspec import Struct
 
 from coalmine_sidecar import contract
 
-from ..api.codec import from_json, to_builtins
 from ..api.problems import Invalid, Problem
 from ..api.spec import API_VERSION, KIND, Metadata, Model, ModelDeploymentSpec, Tls
 from ..api.warmup import warmup_text
 from ..engine.model import Plan, RevisionRecord
-from . import labels, patch, tls
+from . import labels, monitoring, patch, tls
 from .injection import (
     INGRESS_PORT,
     LOCAL_PORT,
@@ -37,17 +35,10 @@ from .injection import (
     has_sidecar,
     inject,
 )
+from .records import Object, Patch, annotated, data
 
 #: The port of the public Service.
 PUBLIC_PORT: Final = 80
-
-#: Fields of a revision and of its model that came after the first release, and what says the same as their absence.
-_LATER: Final[Mapping[str, object]] = {
-    "warmup": [], "tls": None, "containerConcurrency": 0, "queueDepth": None, "newTraces": "sampled",
-}  # fmt: skip
-
-Object = dict[str, Any]
-Patch = tuple[patch.Operation, ...]
 
 
 class OwnerRef(Struct, frozen=True, kw_only=True):
@@ -57,30 +48,12 @@ class OwnerRef(Struct, frozen=True, kw_only=True):
     uid: str
 
 
-class Kept(Struct, frozen=True, kw_only=True):
-    """What a ControllerRevision holds. `injected`: empty where nothing is known."""
-
-    record: RevisionRecord
-    injected: Patch = ()
-
-
-def kept(controller_revision: Mapping[str, Any]) -> Kept:
-    """What `manifests` put into a ControllerRevision. Raises Invalid where it is somebody else's."""
-    record = from_json(msgspec.json.encode(controller_revision.get("data")), RevisionRecord)
-    annotations = controller_revision.get("metadata", {}).get("annotations") or {}
-    try:
-        operations = msgspec.json.decode(annotations.get(labels.INJECTED, "[]"), type=tuple[dict[str, Any], ...])
-    except msgspec.MsgspecError:
-        operations = ()
-    return Kept(record=record, injected=operations)
-
-
 def problems(metadata: Metadata, spec: ModelDeploymentSpec, settings: InjectionSettings) -> tuple[Problem, ...]:
     """Why the templates of a spec cannot run with a sidecar, by paths of the manifest; nothing where they can."""
     templates = {"spec.template": spec.template}
     if spec.fallback and spec.fallback.template is not None:
         templates["spec.fallback.template"] = spec.fallback.template
-    found: list[Problem] = list(tls.problems(spec.model.tls))
+    found: list[Problem] = [*tls.problems(spec.model.tls), *monitoring.problems(spec)]
     for path, template in templates.items():
         if has_sidecar(template):
             # Copied from a live pod: it would speak for another revision.
@@ -104,9 +77,9 @@ def manifests(
 ) -> tuple[Object, ...]:
     """Everything that shall exist, in the order in which it is to be applied: routing first, pods later.
 
-    `injected`: what `kept` found, by revision; revisions without an entry get the sidecar of `settings`. What carries
-    the owner's label and is not among these objects is to be deleted. A ControllerRevision's data never changes; its
-    annotation does on a refresh.
+    `injected`: what `records.kept` found, by revision; revisions without an entry get the sidecar of `settings`. What
+    carries the owner's label and is not among these objects is to be deleted. A ControllerRevision's data never
+    changes; its annotations do, on a refresh and with the baseline.
 
     Raises Invalid for a template that takes no sidecar: `problems` tells so before it becomes a revision.
     """
@@ -153,17 +126,6 @@ def _template(
         except ValueError:
             pass  # Somebody wrote into the annotation: a restart is better than no pods.
     return inject_revision(record, owner, metadata, settings).pod
-
-
-def _data(record: RevisionRecord) -> Object:
-    """As the first operator that knew the revision wrote it: the API server lets nobody add as much as a null."""
-    data: Object = to_builtins(record)
-    data["model"] = _without_later(data["model"])
-    return _without_later(data)
-
-
-def _without_later(values: Object) -> Object:
-    return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
 
 def _identity(uid: str, metadata: Metadata, revision: str, model: Model, peers: Tls | None) -> Identity:
@@ -224,13 +186,13 @@ class _Children:
 
     def controller_revision(self, record: RevisionRecord, injected: Patch) -> Object:
         about = self._about(record.name, self._labels(record))
-        about["annotations"] = {labels.INJECTED: msgspec.json.encode(injected, order="deterministic").decode()}
+        about["annotations"] = annotated(record, injected)
         return {
             "apiVersion": "apps/v1",
             "kind": "ControllerRevision",
             "metadata": about,
             "revision": int(record.created_at),
-            "data": _data(record),
+            "data": data(record),
         }
 
     def headless_service(self, record: RevisionRecord) -> Object:

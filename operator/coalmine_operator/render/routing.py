@@ -14,12 +14,15 @@ from coalmine_sidecar import contract
 
 from ..analysis import thresholds
 from ..api.spec import Metadata, Model, ModelDeploymentSpec
-from ..engine.model import RevisionRecord, Route, RoutePlan
+from ..engine.model import BaselineState, RevisionRecord, Route, RoutePlan
+from .monitoring import render_monitoring
 
 # Bounds of the contract.
 _MAX_REVISIONS: Final = 16
 _MAX_CHAIN: Final = 4
 _MAX_ENDPOINTS: Final = 1000
+#: Whose predictions matter most, first.
+_TRACKS: Final[Sequence[contract.Track]] = ("stable", "canary", "fallback", "shadow", "retired")
 #: Requests that wait for each one that the model works on; Knative's queue-proxy has the same ratio.
 _QUEUED: Final = 10
 
@@ -32,11 +35,13 @@ def render_routing(
     records: Mapping[str, RevisionRecord],
     endpoints: Mapping[str, Sequence[str]],
     generation: int,
+    baselines: Mapping[str, BaselineState] | None = None,
+    folder: str = "",
 ) -> contract.Routing:
     """What `contract.decode_routing` accepts, for every plan whose weights sum to 100 over at most 16 revisions.
 
     `endpoints`: `host:port` of the local ports of each revision's ready pods. Equal input gives equal output, in
-    whatever order endpoints come.
+    whatever order endpoints come. `baselines`: by revision. `folder`: where paths of files begin.
     """
     names = {route.revision for route in plan.routes}
     chain = tuple(dict.fromkeys(name for name in plan.chain if name in names))[:_MAX_CHAIN]
@@ -88,6 +93,12 @@ def render_routing(
             outputs={output: edges for output, edges in plan.bins.items() if _usable(edges)},
         ),
         mirror=_mirror(spec, plan, {route.revision for route in routes}),
+        monitoring=render_monitoring(
+            spec.monitoring,
+            (route.revision for route in sorted(routes, key=lambda route: _TRACKS.index(route.track))),
+            baselines or {},
+            folder,
+        ),
     )
 
 

@@ -22,8 +22,9 @@ from ...api.wire import from_wire, to_wire
 from ...engine.model import Observed, Plan, RevisionRecord, RevisionState
 from ...render import labels
 from ...render.injection import ADMIN_PORT
-from ...render.manifests import Kept, OwnerRef, Patch, inject_revision, manifests
+from ...render.manifests import OwnerRef, inject_revision, manifests
 from ...render.orders import ANNOTATIONS, REFRESH, VERBS
+from ...render.records import Kept, Patch
 from ...sources.snapshots import Snapshots, Traffic
 from ..base import Desired
 from .annotations import Refresh, removal, unknown_orders

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 
 from ...api.problems import Invalid
-from ...render.manifests import Kept, kept
+from ...render.records import Kept, kept
 from .held import Held
 
 logger = logging.getLogger("coalmine")
