@@ -1,0 +1,160 @@
+"""Takes exchanges from the relay at once, and writes them when it comes to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+from ..monitoring import PayloadLog
+from ..outward import Health
+from .counters import Counters
+from .event import Event, Exchange, Source, make_events
+from .file import FileSink, own_file
+from .redact import Redaction
+from .sink import Sink, SinkError
+
+#: What waits for the sink: exchanges, and bytes of their bodies.
+MAX_QUEUED: Final = 512
+MAX_QUEUED_BYTES: Final = 8 << 20
+#: Seconds that what waits has to be sent when the logger is closed.
+CLOSING: Final = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class PayloadLogger:
+    """One for settings that do not change. `draw` gives numbers in [0, 1).
+
+    `wants` and `offer` return at once whatever the sink does; they and `close` belong to the event loop. What has no
+    room is counted in `counters` and gone. Raises ValueError with one line where the settings cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: PayloadLog,
+        *,
+        model: str,
+        namespace: str,
+        deployment: str,
+        pod: str,
+        draw: Callable[[], float] = random.random,
+        counters: Counters | None = None,
+        sink: Sink | None = None,
+    ) -> None:
+        if bool(settings.url) == bool(settings.file):
+            raise ValueError("give a url or a file, one of them")
+        self._redaction = Redaction(settings.redact)
+        self._max_bytes = settings.max_bytes
+        self._share = settings.percent / 100
+        self._draw = draw
+        self._source = Source(model=model, namespace=namespace, deployment=deployment, pod=pod)
+        self._sink = sink or _sink(settings, pod)
+        self._health = Health(self._sink.name, log)
+        self.counters = counters or Counters()
+        self._queue: asyncio.Queue[Exchange] = asyncio.Queue(MAX_QUEUED)
+        self._bytes = 0
+        self._workers: list[asyncio.Task[None]] = []
+        self._closed = False
+
+    def wants(self) -> bool:
+        """Whether a request is of the sample: asked once for each."""
+        return self._draw() < self._share
+
+    def offer(self, exchange: Exchange) -> None:
+        """Take a request of the sample that was answered: two events."""
+        counters = self.counters
+        counters.offered += 2
+        size = _size(exchange)
+        if self._closed:
+            counters.outcomes["dropped_end"] += 2
+            return
+        if self._queue.full() or self._bytes + size > MAX_QUEUED_BYTES:
+            counters.outcomes["dropped_queue"] += 2
+            return
+        self._queue.put_nowait(exchange)
+        self._bytes += size
+        counters.queued += 2
+        counters.queued_bytes += size
+        if not self._workers:
+            self._workers = [asyncio.create_task(self._work()) for _ in range(self._sink.workers)]
+
+    async def close(self, seconds: float = CLOSING) -> None:
+        """Send what waits, for at most so long; what is left then is counted as dropped."""
+        self._closed = True
+        if self._workers:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._queue.join()
+            except TimeoutError:
+                pass
+            for worker in self._workers:
+                worker.cancel()
+            await asyncio.gather(*self._workers, return_exceptions=True)
+            while not self._queue.empty():
+                self._taken(self._queue.get_nowait())
+                self.counters.outcomes["dropped_end"] += 2
+        await self._sink.close()
+
+    async def _work(self) -> None:
+        queue, counters = self._queue, self.counters
+        while True:
+            exchanges = [await queue.get()]
+            while len(exchanges) < self._sink.batch and not queue.empty():
+                exchanges.append(queue.get_nowait())
+            for exchange in exchanges:
+                self._taken(exchange)
+            left, outcome = 2 * len(exchanges), "failed"
+            try:
+                events = await self._make(exchanges)
+                left -= await self._send(events)
+            except asyncio.CancelledError:
+                outcome = "dropped_end"
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever is in a body, those behind it are to be sent; counted
+                self._health.say(f"an event could not be made or sent: {type(error).__name__}")
+            finally:
+                counters.outcomes["sent"] += 2 * len(exchanges) - left
+                counters.outcomes[outcome] += left
+                for _ in exchanges:
+                    queue.task_done()
+
+    async def _make(self, exchanges: list[Exchange]) -> list[Event]:
+        events: list[Event] = []
+        for exchange in exchanges:
+            events += make_events(exchange, self._source, self._redaction, self._max_bytes)
+            await asyncio.sleep(0)  # the requests' turn: they share this event loop
+        for event in events:
+            if event.change:
+                self.counters.changes[event.change] += 1
+        return events
+
+    async def _send(self, events: list[Event]) -> int:
+        """How many of them arrived."""
+        try:
+            await self._sink.send(events)
+        except SinkError as error:
+            self._health.say(str(error))
+            return error.sent
+        self._health.say("")
+        return len(events)
+
+    def _taken(self, exchange: Exchange) -> None:
+        size = _size(exchange)
+        self._bytes -= size
+        self.counters.queued -= 2
+        self.counters.queued_bytes -= size
+
+
+def _sink(settings: PayloadLog, pod: str) -> Sink:
+    if settings.file:
+        return FileSink(own_file(settings.file, pod))
+    from .http import HttpSink  # whoever imports aiohttp first decides what it loads: see `lean`
+
+    return HttpSink(settings.url)
+
+
+def _size(exchange: Exchange) -> int:
+    return len(exchange.request.data) + len(exchange.response.data)
