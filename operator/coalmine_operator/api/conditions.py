@@ -14,13 +14,15 @@ TYPES: Final = (AVAILABLE, PROGRESSING, PROMOTED, ROLLED_BACK, FALLBACK_READY)
 
 # Reasons of Available.
 MINIMUM_REPLICAS_AVAILABLE: Final = "MinimumReplicasAvailable"  # stable has at least one ready pod
-SERVED_BY_FALLBACK: Final = "ServedByFallback"  # stable has no ready pod, another revision answers for it
+SERVED_BY_FALLBACK: Final = "ServedByFallback"  # another revision answers: stable has no ready pod, or an alert asks
 NO_READY_PODS: Final = "NoReadyPods"  # no revision has a ready pod: requests get 503
 APPLY_REFUSED: Final = "ApplyRefused"  # the API server, or somebody's object, is in the way of what clients need
 
 # Reasons of Progressing.
 ROLLOUT_IN_PROGRESS: Final = "RolloutInProgress"  # the canary goes from step to step
 ROLLOUT_PAUSED: Final = "RolloutPaused"  # a pause step, an order, `spec.paused` or `onInconclusive: Pause` holds it
+HELD_BY_ALERT: Final = "HeldByAlert"  # an alert whose action is `hold` or `fallback` fires
+HOLD_OVER: Final = "HoldOver"  # an event: that alert resolved
 WAITING_FOR_PODS: Final = "WaitingForPods"  # the canary's pods are not ready yet
 BAKING: Final = "Baking"  # promoted, and still guarded for `bakeTime`
 ROLLING_BACK: Final = "RollingBack"  # the canary is being taken out

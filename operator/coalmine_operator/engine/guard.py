@@ -6,6 +6,7 @@ from ..analysis import Looked, bank, epoch_boundaries, judge
 from ..api import conditions as reasons
 from ..api.duration import show_seconds
 from ..api.status import Rollout
+from .actions import action
 from .alerts import innocent
 from .steps import epoch_name, pods_needed, step_requests
 from .turn import Turn
@@ -20,10 +21,12 @@ def guard(turn: Turn) -> None:
 
 
 def _alerts(turn: Turn, rollout: Rollout) -> None:
-    if turn.spec.auto_rollback is None or not rollout.previous:
+    if not rollout.previous:
         return
     for alert in turn.status.alerts:
         if alert.resolved_at or alert.fingerprint in rollout.preexisting:
+            continue
+        if action(turn, alert) not in ("rollback", "fallback"):
             continue
         if innocent(alert, rollout, turn.record(rollout.revision)):
             rollout = turn.move(rollout, preexisting=(*rollout.preexisting, alert.fingerprint)[-100:])

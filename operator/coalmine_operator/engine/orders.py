@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..api import conditions as reasons
 from ..api.status import MAX_ORDERS
+from .actions import holding
 from .model import Order
 from .steps import waits_to_be_told
 from .turn import Turn
@@ -80,7 +81,8 @@ def _resume(turn: Turn, order: Order) -> str:
         return "spec.paused is true: set it to false"
     told = waits_to_be_told(turn)
     if not rollout.held and not told:
-        return "it is not paused"
+        alerts = ", ".join(alert.name for alert in holding(turn))
+        return f"alert {alerts} holds it: `promote` does not wait for that" if alerts else "it is not paused"
     waives = told or rollout.held == "inconclusive"
     turn.move(rollout, held="", waived=rollout.step if waives else rollout.waived)
     turn.tell("Resumed", f"rollout {rollout.id}: resumed{_by(order)}")

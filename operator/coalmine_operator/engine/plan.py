@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from coalmine_sidecar.contract import Track
 
 from ..api.status import Retiring
+from .actions import SETTLE, standing_in
 from .guard import turn_epoch
 from .model import Plan, RevisionRecord, Route, RoutePlan
 from .steps import epoch_name, pods_needed
@@ -36,6 +37,11 @@ def weights(turn: Turn) -> dict[str, int]:
         wanted[rollout.revision] = 100
     else:
         wanted = {rollout.revision: rollout.weight, rollout.previous: 100 - rollout.weight}
+    if alerts := standing_in(turn):
+        wanted = {turn.fallback: 100}
+        for alert in alerts:
+            if alert.resolved_at:
+                turn.wake(alert.resolved_at + SETTLE)
     reserve = [name for name in (turn.stable, turn.fallback) if name]
     if rollout is not None:
         reserve += [name for name in (rollout.previous, rollout.revision) if name]
@@ -48,7 +54,7 @@ def weights(turn: Turn) -> dict[str, int]:
 def mirror(turn: Turn, shares: dict[str, int]) -> int:
     """Per cents of stable's requests to be copied to the canary: while stable serves, and the canary no user."""
     rollout = turn.rollout
-    if rollout is None or not turn.canary or shares.get(turn.canary):
+    if rollout is None or not turn.canary or shares.get(turn.canary) or not shares.get(rollout.previous):
         return 0
     return rollout.mirror if turn.ready(turn.canary) and turn.ready(rollout.previous) else 0
 
@@ -69,7 +75,8 @@ def replicas(turn: Turn) -> dict[str, int]:
     elif last is not None and last.promoted and not last.shifted_at:
         at_least(last.source, turn.spec.replicas)
     if turn.spec.fallback is not None:
-        at_least(turn.fallback, turn.spec.fallback.replicas)
+        # While it answers for stable it carries what stable carried.
+        at_least(turn.fallback, max(turn.spec.fallback.replicas, turn.spec.replicas if standing_in(turn) else 0))
     return wanted
 
 

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from ..api import conditions as reasons
 from ..api.status import Condition, Phase, TrackStatus
+from .actions import holding, standing_in
 from .model import Plan
 from .steps import deciding, pods_needed, waits_to_be_told
 from .turn import Turn
@@ -26,6 +27,8 @@ def _phase(turn: Turn) -> tuple[Phase, str]:
         return ("Degraded" if turn.waiting_for else "Pending"), turn.waiting_for or _no_pods(turn, rollout.revision)
     if rollout.promoted_at:
         return "Baking", f"{turn.version(rollout.revision)} is stable and still guarded"
+    if holding(turn) and not (rollout.held or turn.spec.paused):
+        return "Paused", turn.waiting_for
     if rollout.promoting:
         return "Promoting", turn.waiting_for
     if rollout.held == "inconclusive":
@@ -63,7 +66,15 @@ def _phase_at_rest(turn: Turn) -> tuple[Phase, str]:
         return "Degraded", f"{quarantined.version} is quarantined ({quarantined.reason}): change it, or `retry`"
     if not turn.ready(turn.stable) and turn.spec.replicas:
         return "Degraded", _no_pods(turn, turn.stable)
+    if standing_in(turn):
+        return "Degraded", _for_stable(turn)
     return "Healthy", ""
+
+
+def _for_stable(turn: Turn) -> str:
+    """Who answers for a stable that an alert is about."""
+    alerts = ", ".join(dict.fromkeys(alert.name for alert in standing_in(turn)))
+    return f"{turn.version(turn.fallback)} answers for {turn.version(turn.stable)}: alert {alerts}"
 
 
 def _no_pods(turn: Turn, revision: str) -> str:
@@ -76,7 +87,9 @@ def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, s
     serving = (
         {r.revision for r in plan.routing.routes if r.weight and turn.ready(r.revision)} if plan.routing else set()
     )
-    if turn.ready(turn.stable):
+    if standing_in(turn):
+        available = (True, reasons.SERVED_BY_FALLBACK, _for_stable(turn))
+    elif turn.ready(turn.stable):
         available = (True, reasons.MINIMUM_REPLICAS_AVAILABLE, turn.observed.refused)
     elif turn.observed.refused:
         available = (False, reasons.APPLY_REFUSED, turn.observed.refused)
@@ -97,7 +110,9 @@ def _conditions(turn: Turn, plan: Plan, phase: Phase) -> dict[str, tuple[bool, s
         "InvalidSpec": (False, reasons.INVALID_SPEC),
     }[phase]
     if phase == "Degraded" and turn.stable and turn.quarantined(turn.target.name) is None:
-        progressing = (False, reasons.NO_READY_PODS)
+        progressing = (False, reasons.NO_READY_PODS if not turn.ready(turn.stable) else reasons.SERVED_BY_FALLBACK)
+    if phase == "Paused" and holding(turn) and rollout and not (rollout.held or turn.spec.paused):
+        progressing = (False, reasons.HELD_BY_ALERT)
     if phase == "Degraded" and turn.observed.refused:
         progressing = (False, reasons.APPLY_REFUSED)
     if phase in ("Progressing", "Promoting") and rollout and turn.ready(rollout.revision) < pods_needed(turn, rollout):
@@ -147,6 +162,17 @@ def _tell_availability(turn: Turn, before: Condition | None, reason: str, messag
         turn.tell(reason, message or "no version has a ready pod: requests get 503", warning=True)
 
 
+def _tell_hold(turn: Turn, before: Condition | None, reason: str) -> None:
+    """That an alert holds the rollout is told once, and once that it does no more."""
+    rollout, was = turn.rollout, before is not None and before.reason == reasons.HELD_BY_ALERT
+    if rollout is None or was == (reason == reasons.HELD_BY_ALERT):
+        return
+    if was:
+        turn.tell(reasons.HOLD_OVER, f"rollout {rollout.id}: no alert holds it any more")
+    else:
+        turn.tell(reasons.HELD_BY_ALERT, f"rollout {rollout.id}: {turn.waiting_for}", warning=True)
+
+
 def _unpromoted(turn: Turn) -> str:
     if turn.problems:
         return reasons.INVALID_SPEC
@@ -180,6 +206,7 @@ def report(turn: Turn, plan: Plan) -> None:
     found = _conditions(turn, plan, phase)
     if turn.stable:
         _tell_availability(turn, before.get(reasons.AVAILABLE), *found[reasons.AVAILABLE][1:])
+        _tell_hold(turn, before.get(reasons.PROGRESSING), found[reasons.PROGRESSING][1])
     for kind, (holds, reason, text) in found.items():
         value: Literal["True", "False"] = "True" if holds else "False"
         old = before.get(kind)

@@ -9,6 +9,7 @@ from ..api import conditions as reasons
 from ..api.duration import show_seconds
 from ..api.spec import Pause, Step
 from ..api.status import Rollout, Verdict
+from .actions import acting, holding
 from .alerts import blocking
 from .traffic import pods_for
 from .turn import Turn
@@ -63,6 +64,9 @@ def advance(turn: Turn) -> None:
             turn.promote(rollout)
         return
     if turn.problems or turn.spec.paused or rollout.held:
+        return
+    if alerts := holding(turn):
+        turn.waiting_for = f"held by alert {', '.join(dict.fromkeys(alert.name for alert in alerts))}"
         return
     if not turn.spec.replicas:
         turn.waiting_for = "spec.replicas is 0: nothing can be compared"
@@ -204,7 +208,7 @@ def _unknowns(verdicts: Iterable[Verdict]) -> str:
 def _begin_promotion(turn: Turn, rollout: Rollout) -> bool:
     if not _conclusive(turn, rollout):
         return False
-    alerts = blocking(turn.status.alerts, turn.spec.analysis.interval, turn.now) if turn.spec.auto_rollback else ()
+    alerts = blocking(acting(turn), turn.spec.analysis.interval, turn.now)
     if alerts:
         turn.waiting_for = f"{reasons.PREEXISTING_ALERT}: {', '.join(alert.name for alert in alerts)} blocks promotion"
         turn.wake(turn.now + turn.spec.analysis.interval)

@@ -10,8 +10,10 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from ..api.monitoring import Monitoring
 from ..api.spec import AutoRollback
 from ..api.status import AlertStatus
+from ..engine import alerts as engine
 
 MAX_BODY: Final = 1 << 20
 MAX_ALERTS: Final = 200
@@ -33,6 +35,7 @@ _FIRST: Final = (
     "revision",
     "track",
     "severity",
+    engine.ACTION_LABEL,
 )
 
 _Time = Annotated[dt.datetime, Meta(tz=True)]
@@ -92,6 +95,7 @@ class Target(Struct, frozen=True, kw_only=True):
     name: str
     model: str
     auto_rollback: AutoRollback | None = None
+    monitoring: Monitoring | None = None
 
     @property
     def key(self) -> str:
@@ -99,7 +103,7 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 class Sorted(Struct, frozen=True, kw_only=True):
-    """What a webhook means here. `matched`: alerts some `autoRollback` names; `unattributed`: about no deployment."""
+    """What a webhook means here. `matched`: alerts that do something; `unattributed`: about no deployment."""
 
     received: int
     matched: int
@@ -155,24 +159,22 @@ def attribute(alert: Alert, targets: Iterable[Target]) -> list[str]:
 
 
 def matches(auto_rollback: AutoRollback | None, alert: Alert) -> bool:
-    """Whether one of `autoRollback.alerts` names this alert. As in Alertmanager an empty value matches no label."""
-    return auto_rollback is not None and any(
-        (wanted.name is not None or wanted.match_labels)
-        and (wanted.name is None or wanted.name == alert.name)
-        and all(alert.labels.get(label, "") == value for label, value in wanted.match_labels.items())
-        for wanted in auto_rollback.alerts
-    )
+    """Whether one of `autoRollback.alerts` names this alert."""
+    return engine.matches(auto_rollback, alert.name, alert.labels)
 
 
 def sort_out(webhook: Webhook, targets: Iterable[Target], now: float) -> Sorted:
-    """Which alerts concern which model deployments: those attributed to one and matched by its `autoRollback`."""
+    """Which alerts concern which model deployments: those attributed to one that do something to it.
+
+    Its `autoRollback` names them, or they are of its `monitoring` and their action is not `none`.
+    """
     by_key = {target.key: target for target in targets}
     events: dict[str, list[AlertStatus]] = {}
     matched = unattributed = 0
     for alert in webhook.alerts:
         keys = attribute(alert, by_key.values())
         unattributed += not keys
-        guarded = [key for key in keys if matches(by_key[key].auto_rollback, alert)]
+        guarded = [key for key in keys if _acts(by_key[key], alert)]
         matched += bool(guarded)
         for key in guarded:
             events.setdefault(key, []).append(_event(alert, now))
@@ -182,6 +184,10 @@ def sort_out(webhook: Webhook, targets: Iterable[Target], now: float) -> Sorted:
         events={key: tuple(found) for key, found in events.items()},
         unattributed=unattributed,
     )
+
+
+def _acts(target: Target, alert: Alert) -> bool:
+    return engine.action_of(target.auto_rollback, target.monitoring, alert.name, alert.labels) != "none"
 
 
 def fingerprint(labels: Mapping[str, str]) -> str:
