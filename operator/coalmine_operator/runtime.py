@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from .api.status import AlertStatus, Status
 from .engine import Event, Observed, Order, Plan, step
+from .engine.monitored import DeploymentMonitored, look
 from .platforms.base import Desired, Platform
 from .sources.snapshots import Traffic
 
@@ -93,6 +94,7 @@ class _Line:
         self.somebody_waits = False
         self.waiting: list[_Waiting] = []
         self.desired: Desired | None = None
+        self.monitored: DeploymentMonitored | None = None
         self.failures = 0
         self.task: asyncio.Task[None]
 
@@ -213,6 +215,10 @@ class Runtime:
         """All of them, by key."""
         return [view for key in sorted(self._lines) if (view := self.view(key))]
 
+    def monitored(self) -> list[DeploymentMonitored]:
+        """What is known of predictions, as of the last reconcile of each key that has a baseline; by key."""
+        return [found for key in sorted(self._lines) if (found := self._lines[key].monitored) is not None]
+
     # The loop
 
     async def _work(self, key: str, line: _Line) -> None:
@@ -279,6 +285,8 @@ class Runtime:
         if desired is None:
             raise UnknownDeployment(f"no model deployment {key}")
         observed = await self._platform.observe(key)
+        counted = self._platform.monitored(key) if observed.baselines else {}
+        line.monitored = look(line.monitored, desired.spec, desired.metadata, observed, counted, self._clock())
         taken = list(line.waiting)
         status, plan = self._decide(
             desired.spec,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from coalmine_operator.api.spec import AlertMatch, AutoRollback
 from coalmine_operator.api.status import AlertStatus, Status
 from coalmine_operator.engine.model import Order
+from coalmine_operator.engine.monitored import DeploymentMonitored
 from coalmine_operator.sources.alerts import Target
 from coalmine_operator.web.backend import NotDurableError, RefusedError, UnknownError
 from coalmine_operator.web.view import DeploymentView, RevisionView
@@ -38,6 +39,9 @@ class Behind:
             )
             for known in self.known
         ]
+
+    def monitored(self) -> Sequence[DeploymentMonitored]:
+        return []
 
     def view(self, key: str) -> DeploymentView | None:
         return next((view for view in self.views() if view.key == key), None)

@@ -15,6 +15,7 @@ from coalmine_operator.engine import Event, Observed, Order, Plan, RevisionState
 from coalmine_operator.platforms.base import Desired
 from coalmine_operator.runtime import BEGIN_AT_ONCE, NotTaken, OrderRefused, Runtime, UnknownDeployment
 from coalmine_operator.sources.snapshots import Traffic
+from coalmine_sidecar.monitoring import Monitored
 
 pytestmark = [pytest.mark.looptime]
 
@@ -65,6 +66,9 @@ class Memory:
 
     def seen(self, key: str) -> Observed:
         return self.observed
+
+    def monitored(self, key: str) -> Mapping[str, Monitored]:
+        return {}
 
     def traffic(self, key: str) -> Mapping[str, Traffic]:
         return {}

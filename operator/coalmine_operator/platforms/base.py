@@ -7,6 +7,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from coalmine_sidecar.monitoring import Monitored
+
 from ..api.spec import Metadata, ModelDeploymentSpec
 from ..api.status import Status
 from ..engine.model import Observed, Plan
@@ -39,6 +41,9 @@ class Platform(Protocol):
 
     def traffic(self, key: str) -> Mapping[str, Traffic]:
         """What each revision answered, as old as `seen`."""
+
+    def monitored(self, key: str) -> Mapping[str, Monitored]:
+        """Counts of predictions by revision, as old as `seen`; empty where nothing is monitored."""
 
     async def save(self, key: str, status: Status) -> None:
         """Make `status` durable. Called before `apply`: a crash in between repeats the plan, not the decision."""

@@ -14,8 +14,10 @@ import msgspec
 from msgspec import Struct
 
 from coalmine_sidecar.contract import OUTCOMES, EpochCounts, Resources, Snapshot, decode_snapshot
+from coalmine_sidecar.monitoring import Monitored
 
 from ..analysis import merge
+from .monitored import Past, total
 
 logger = logging.getLogger("coalmine")
 
@@ -65,6 +67,7 @@ class Snapshots:
         self._session = session
         self._clock = clock
         self._lives: dict[tuple[str, str], _Seen] = {}  # by pod and boot; the newest last
+        self._past = Past()
 
     async def gather(self, admins: Mapping[str, str], *, values: bool = False) -> None:
         """Ask the sidecars of all pods (`admins`: pod -> `host:port`) at once; a silent one is left as it was."""
@@ -95,6 +98,8 @@ class Snapshots:
         before = self._lives.get(life)
         if before and before.snapshot.at > snapshot.at:
             return  # overtaken by a later question's answer
+        if before:
+            self._past.overtaken(before.snapshot, snapshot)
         self._lives.pop(life, None)
         base, rates = (before.base, before.rates) if before else (snapshot, {})
         raw = {name: totals.values for name, totals in snapshot.totals.items()} if values or not before else before.raw
@@ -111,7 +116,7 @@ class Snapshots:
         for life in over:
             self._lives[life].at = -math.inf  # its weights are in force nowhere
         for life in over[: max(0, len(over) - KEPT)]:
-            del self._lives[life]
+            self._past.keep(self._lives.pop(life).snapshot)
 
     def in_sight(self) -> list[Snapshot]:
         """Of sidecars that answered within SIGHT."""
@@ -153,6 +158,10 @@ class Snapshots:
                 for revision, count in counts.items():
                     parts.setdefault(epoch, {}).setdefault(revision, []).append(count)
         return {epoch: {name: merge(many) for name, many in counts.items()} for epoch, counts in parts.items()}
+
+    def monitored(self) -> dict[str, Monitored]:
+        """Counts of predictions by revision over every life there was, in the bins of its newest baseline."""
+        return self._past.add_to(total(seen.snapshot for seen in self._lives.values()))
 
     def traffic(self) -> dict[str, Traffic]:
         now = self._clock()

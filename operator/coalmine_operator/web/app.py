@@ -100,7 +100,7 @@ class _Site:
         return web.Response(status=503 if trouble else 200, text=f"{trouble or 'ok'}\n")
 
     async def metrics(self, _: web.Request) -> web.Response:
-        body = self._metrics.render(self._backend.views())
+        body = self._metrics.render(self._backend.views(), self._backend.monitored())
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
     async def alerts(self, request: web.Request) -> web.Response:

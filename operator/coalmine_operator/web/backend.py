@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ..api.status import AlertStatus
 from ..engine.model import Order
+from ..engine.monitored import DeploymentMonitored
 from ..sources.alerts import Target
 from .view import DeploymentView
 
@@ -34,6 +35,9 @@ class Backend(Protocol):
 
     def view(self, key: str) -> DeploymentView | None:
         """One of them, or None."""
+
+    def monitored(self) -> Sequence[DeploymentMonitored]:
+        """What is known of predictions, of the model deployments that have baselines."""
 
     async def submit_alerts(self, key: str, events: tuple[AlertStatus, ...]) -> None:
         """Returns when the reconcile that took the events is durable. Raises NotDurableError."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from ..api.status import AlertStatus, Status, TrackStatus
 from ..engine.model import Order, RevisionState
+from ..engine.monitored import DeploymentMonitored
 from ..platforms.base import Desired, Platform
 from ..runtime import NotTaken, OrderRefused, Runtime, SubmitError, UnknownDeployment, View
 from ..sources.alerts import Target
@@ -52,6 +53,9 @@ class RuntimeBackend:
     def view(self, key: str) -> DeploymentView | None:
         view = self._runtime.view(key) if key in self._keys() else None
         return self._document(view) if view else None
+
+    def monitored(self) -> Sequence[DeploymentMonitored]:
+        return self._runtime.monitored()
 
     async def submit_alerts(self, key: str, events: tuple[AlertStatus, ...]) -> None:
         try:
@@ -134,4 +138,5 @@ def _target(desired: Desired) -> Target:
         name=metadata.name,
         model=spec.model.name or metadata.name,
         auto_rollback=spec.auto_rollback,
+        monitoring=spec.monitoring,
     )

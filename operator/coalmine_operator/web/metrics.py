@@ -12,6 +12,8 @@ from prometheus_client.registry import Collector
 
 from ..api.conditions import AVAILABLE
 from ..api.status import Phase
+from ..engine.monitored import DeploymentMonitored
+from .gauges import MonitoredGauges
 from .view import DeploymentView
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -84,6 +86,8 @@ class Metrics:
         )
         self._deployments = _Deployments()
         self.registry.register(self._deployments)
+        self._monitored: Iterable[DeploymentMonitored] = ()
+        self.registry.register(MonitoredGauges(lambda: self._monitored))
         for result in ("ok", "error"):
             self._reconciles.labels(result)
         for result in ("matched", "unmatched", "unattributed", "refused"):
@@ -103,10 +107,10 @@ class Metrics:
         self._alerts.labels("unattributed").inc(unattributed)
         self._alerts.labels("refused").inc(refused)
 
-    def render(self, views: Iterable[DeploymentView]) -> bytes:
-        """The text format; series of deployments are those of `views` and of nothing that went."""
-        self._deployments.views = views
+    def render(self, views: Iterable[DeploymentView], monitored: Iterable[DeploymentMonitored] = ()) -> bytes:
+        """The text format; series of deployments are those of `views` and `monitored` and of nothing that went."""
+        self._deployments.views, self._monitored = views, monitored
         try:
             return generate_latest(self.registry)
         finally:
-            self._deployments.views = ()
+            self._deployments.views = self._monitored = ()

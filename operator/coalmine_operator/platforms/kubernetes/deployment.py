@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from coalmine_sidecar.contract import Routing
+from coalmine_sidecar.monitoring import Monitored
 
 from ...api import conditions
 from ...api.problems import Invalid
@@ -215,6 +216,9 @@ class ClusterDeployment:
 
     def traffic(self) -> Mapping[str, Traffic]:
         return self._snapshots.traffic()
+
+    def monitored(self) -> Mapping[str, Monitored]:
+        return self._snapshots.monitored()
 
     def _pods(self) -> list[Held]:
         return [pod for pod in self._around.cache.owned(POD, self.key) if pod.revision and counts(pod)]

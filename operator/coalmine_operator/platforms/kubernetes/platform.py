@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import aiohttp
 
+from coalmine_sidecar.monitoring import Monitored
+
 from ...api.status import Status
 from ...engine.model import Observed, Plan
 from ...render.labels import MODELDEPLOYMENT
@@ -168,6 +170,10 @@ class KubernetesPlatform:
     def traffic(self, key: str) -> Mapping[str, Traffic]:
         deployment = self._of(key)
         return deployment.traffic() if deployment else {}
+
+    def monitored(self, key: str) -> Mapping[str, Monitored]:
+        deployment = self._of(key)
+        return deployment.monitored() if deployment else {}
 
     async def save(self, key: str, status: Status) -> None:
         if deployment := self._of(key):

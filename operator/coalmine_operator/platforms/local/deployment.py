@@ -16,6 +16,8 @@ import aiohttp
 from msgspec import Struct
 from msgspec.structs import replace
 
+from coalmine_sidecar.monitoring import Monitored
+
 from ...api.decode import decode
 from ...api.spec import Metadata, ModelDeploymentSpec
 from ...api.status import Status
@@ -214,6 +216,9 @@ class LocalDeployment:
 
     def traffic(self) -> Mapping[str, Traffic]:
         return self._snapshots.traffic()
+
+    def monitored(self) -> Mapping[str, Monitored]:
+        return self._snapshots.monitored()
 
     def save(self, status: Status) -> None:
         self.files.write_status(status)

@@ -11,6 +11,8 @@ from typing import Final
 import aiohttp
 from msgspec.structs import replace
 
+from coalmine_sidecar.monitoring import Monitored
+
 from ...api.problems import Invalid
 from ...api.status import Status
 from ...engine.model import Observed, Plan
@@ -115,6 +117,9 @@ class LocalPlatform:
 
     def traffic(self, key: str) -> Mapping[str, Traffic]:
         return self._deployments[key].traffic()
+
+    def monitored(self, key: str) -> Mapping[str, Monitored]:
+        return self._deployments[key].monitored()
 
     async def save(self, key: str, status: Status) -> None:
         self._deployments[key].save(status)
