@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Final, Protocol
+
 import msgspec
 
 from ..lean import web
+from .counts import FeedbackCounts
 from .hops import HOP_HEADER
-from .joiner import Joiner
 from .reading import MAX_BODY, MAX_HOP_BODY
 from .result import Result
 
-#: Posts that are read at a time; more are turned away, and told when to come again.
-MAX_POSTS = 8
+#: Posts that are read at a time, and those of other pods; more are turned away, and told when to come again.
+MAX_POSTS: Final = 8
+MAX_HOPS: Final = 16
 
 
-def make_feedback_app(joiner: Joiner) -> web.Application:
+class TakesFeedback(Protocol):
+    """A Joiner, or who stands before it."""
+
+    @property
+    def counts(self) -> FeedbackCounts: ...
+
+    async def feedback(self, body: bytes, *, hop: bool = False) -> Result: ...
+
+
+def make_feedback_app(joiner: TakesFeedback) -> web.Application:
     """An application for a socket of its own. Answers are JSON: see Result, or {"error": one line}."""
-    posts = 0
+    posts = {True: 0, False: 0}
 
     async def post(request: web.Request) -> web.Response:
-        nonlocal posts
         if request.method != "POST":
             return _error(405, f"{request.method} is not for feedback: use POST", Allow="POST")
         if request.content_type != "application/json":
             return _error(415, f"{request.content_type[:80]} is no feedback: send application/json")
-        if posts >= MAX_POSTS:
-            joiner.counts.outcomes["busy"] += 1
-            return _error(503, f"{MAX_POSTS} posts are being read: send it again", **{"Retry-After": "1"})
-        posts += 1
-        try:
-            return await _take(request)
-        finally:
-            posts -= 1
-
-    async def _take(request: web.Request) -> web.Response:
         hop = request.headers.get(HOP_HEADER) == "1"
+        if posts[hop] >= (MAX_HOPS if hop else MAX_POSTS):
+            joiner.counts.outcomes["busy"] += 1
+            return _error(503, f"{posts[hop]} posts are being read: send it again", **{"Retry-After": "1"})
+        posts[hop] += 1
+        try:
+            return await take(request, hop)
+        finally:
+            posts[hop] -= 1
+
+    async def take(request: web.Request, hop: bool) -> web.Response:
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:

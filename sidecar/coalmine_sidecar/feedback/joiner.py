@@ -68,14 +68,22 @@ class Joiner:
         #: Labels that wait for their predictions.
         self.held = 0
 
-    def remember(self, predicted: Predicted) -> None:
-        """Keep a prediction until its labels come; never waits, never raises."""
+    def remember(self, predicted: Predicted, other: str = "") -> None:
+        """Keep a prediction until its labels come; never waits, never raises.
+
+        `other`: another id that it may be asked for by (of the model's answer), or empty.
+        """
+        if not valid_id(other) or other == predicted.id:
+            other = ""
+        if not predicted.id:
+            predicted, other = replace(predicted, id=other), ""
         if not valid_id(predicted.id):
             self.counts.lost["id"] += predicted.rows
             return
-        self.store.remember(predicted)
-        for held in self._waiting.get(predicted.id, ()):
-            held.found = True
+        self.store.remember(predicted, other)
+        for name in (predicted.id, other):
+            for held in self._waiting.get(name, ()):
+                held.found = True
 
     async def feedback(self, body: bytes, *, hop: bool = False) -> Result:
         """Take the body of a post. `hop`: another pod sent it, which keeps and counts what is not known here."""

@@ -28,6 +28,7 @@ class _Kept(Struct, array_like=True):
     groups: list[list[str]]
     truths: list[str | None] = []
     outcomes: dict[str, float] = {}
+    other: str = ""
 
 
 _encode = msgpack.Encoder().encode
@@ -45,6 +46,8 @@ class MemoryStore:
         self._waiting: dict[str, bytes] = {}
         self._done: dict[str, bytes] = {}
         self._late: dict[str, None] = {}
+        #: From another id to the prediction's own.
+        self._others: dict[str, str] = {}
         self._rows = 0
         self._done_rows = 0
 
@@ -52,56 +55,55 @@ class MemoryStore:
     def pending(self) -> int:
         return self._rows
 
-    def remember(self, predicted: Predicted) -> None:
-        if not predicted.rows:
+    def remember(self, predicted: Predicted, other: str = "") -> None:
+        rows = predicted.rows
+        if not rows:
             return
-        if predicted.rows > self._max:
-            self._counts.lost["evicted"] += predicted.rows
+        if rows > self._max:
+            self._counts.lost["evicted"] += rows
             return
-        if (before := self._waiting.pop(predicted.id, None)) is not None:
-            self._lose(_decode(before), "repeated")
-        if (done := self._done.pop(predicted.id, None)) is not None:
-            self._done_rows -= _decode(done).rows
-        self._late.pop(predicted.id, None)
+        name = predicted.id
+        if name in self._waiting:
+            self._lose(name, "repeated")
+        elif name in self._done:
+            self._forget(name)
+        self._late.pop(name, None)
+        if other:
+            self._others[other] = name
         kept = _Kept(
-            predicted.revision, predicted.at, predicted.rows, predicted.scores, predicted.labels, predicted.groups
+            predicted.revision, predicted.at, rows, predicted.scores, predicted.labels, predicted.groups, other=other
         )
-        self._waiting[predicted.id] = _encode(kept)
-        self._rows += predicted.rows
+        self._waiting[name] = _encode(kept)
+        self._rows += rows
         while self._rows > self._max:
-            oldest = next(iter(self._waiting))
-            self._lose(_decode(self._waiting.pop(oldest)), "evicted")
+            self._lose(next(iter(self._waiting)), "evicted")
 
     async def claim(self, items: Sequence[Item], now: float) -> list[Claim]:
         return [self._claim(item, now) for item in items]
 
     async def known(self, ids: Sequence[str], now: float) -> list[bool]:
-        return [one in self._waiting or one in self._done or one in self._late for one in ids]
+        own = [self._others.get(one, one) for one in ids]
+        return [one in self._waiting or one in self._done or one in self._late for one in own]
 
     def sweep(self, now: float) -> None:
         for places in (self._waiting, self._done):
             while places:
                 oldest = next(iter(places))
-                kept = _decode(places[oldest])
-                if kept.at + self._ttl > now:
+                if _decode(places[oldest]).at + self._ttl > now:
                     break
-                del places[oldest]
                 if places is self._waiting:
-                    self._lose(kept, "expired")
+                    self._lose(oldest, "expired")
                 else:
-                    self._done_rows -= kept.rows
+                    self._forget(oldest)
                 self._late[oldest] = None
         while len(self._late) > max(1000, self._max * _LATE_SHARE):
             del self._late[next(iter(self._late))]
 
     def _claim(self, item: Item, now: float) -> Claim:
-        waits = True
-        encoded = self._waiting.get(item.id)
+        name = self._others.get(item.id, item.id)
+        encoded = self._waiting.get(name) or self._done.get(name)
         if encoded is None:
-            waits = False
-            encoded = self._done.get(item.id)
-            if encoded is None:
-                return Claim(("late" if item.id in self._late else "unknown",) * item.given)
+            return Claim(("late" if name in self._late else "unknown",) * item.given)
         kept = _decode(encoded)
         if kept.at + self._ttl <= now:
             return Claim(("late",) * item.given)
@@ -120,13 +122,13 @@ class MemoryStore:
             ]
         if "joined" not in outcomes:
             return Claim(tuple(outcomes))
-        predicted = Predicted(item.id, kept.revision, kept.at, kept.scores, kept.labels, kept.groups)
-        self._keep(item.id, kept, waits)
+        predicted = Predicted(name, kept.revision, kept.at, kept.scores, kept.labels, kept.groups)
+        self._keep(name, kept)
         return Claim(tuple(outcomes), predicted, tuple(fresh))
 
-    def _keep(self, name: str, kept: _Kept, waits: bool) -> None:
+    def _keep(self, name: str, kept: _Kept) -> None:
         """Write back what changed; a prediction that has all its labels leaves what tells a second label of it."""
-        if not waits:
+        if name in self._done:
             self._done[name] = _encode(kept)
             return
         if not kept.truths or None in kept.truths:
@@ -134,15 +136,29 @@ class MemoryStore:
             return
         del self._waiting[name]
         self._rows -= kept.rows
-        done = _Kept(kept.revision, kept.at, kept.rows, [], [], [], kept.truths, kept.outcomes)
-        self._done[name] = _encode(done)
+        self._done[name] = _encode(
+            _Kept(kept.revision, kept.at, kept.rows, [], [], [], kept.truths, kept.outcomes, kept.other)
+        )
         self._done_rows += kept.rows
         while self._done_rows > self._max:
-            self._done_rows -= _decode(self._done.pop(next(iter(self._done)))).rows
+            self._forget(next(iter(self._done)))
 
-    def _lose(self, kept: _Kept, reason: str) -> None:
+    def _lose(self, name: str, reason: str) -> None:
+        """Let go of a prediction that waits."""
+        kept = _decode(self._waiting.pop(name))
         self._rows -= kept.rows
         self._counts.lost[reason] += kept.rows
+        self._drop_other(kept, name)
+
+    def _forget(self, name: str) -> None:
+        """Let go of one that has its labels."""
+        kept = _decode(self._done.pop(name))
+        self._done_rows -= kept.rows
+        self._drop_other(kept, name)
+
+    def _drop_other(self, kept: _Kept, name: str) -> None:
+        if self._others.get(kept.other) == name:
+            del self._others[kept.other]
 
 
 def _judge_outcome(kept: dict[str, float], item: Item) -> str:

@@ -52,8 +52,8 @@ class Store(Protocol):
     def pending(self) -> int:
         """Rows kept here that wait for their labels."""
 
-    def remember(self, predicted: Predicted) -> None:
-        """Keep a prediction; never waits. A later one under the same id takes its place."""
+    def remember(self, predicted: Predicted, other: str = "") -> None:
+        """Keep a prediction; never waits. A later one under the same id takes its place. `other`: see Joiner."""
 
     async def claim(self, items: Sequence[Item], now: float) -> list[Claim]:
         """A claim for each item. `now`: Unix seconds."""

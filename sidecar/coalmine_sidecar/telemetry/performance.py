@@ -112,6 +112,21 @@ class PerformanceCounters:
             actual = [-1 if truth is None else int(self._is_positive(truth)) for truth in labels]
             self.slices.labelled(rows.groups, self._all_chosen(rows), actual)
 
+    def estimated(self) -> tuple[list[float], list[float]]:
+        """Of each bin: expected negatives and positives among the predictions. Only where a calibration is known."""
+        rows = [negative + positive for negative, positive in zip(self.seen[0], self.seen[1], strict=True)]
+        positives = [share * count for share, count in zip(self.calibration, rows, strict=True)]
+        return [count - expected for count, expected in zip(rows, positives, strict=True)], positives
+
+    def estimated_confusion(self) -> dict[tuple[str, str], float]:
+        """Expected rows by (actual, predicted). Only where a calibration is known."""
+        expected: dict[tuple[str, str], float] = {}
+        for predicted, bins in (("0", self.seen[0]), ("1", self.seen[1])):
+            positives = sum([share * count for share, count in zip(self.calibration, bins, strict=True)])
+            expected["1", predicted] = positives
+            expected["0", predicted] = sum(bins) - positives
+        return expected
+
     def outcome(self, name: str, value: float) -> None:
         """Count a business outcome of a prediction; beyond MAX_NAMES names they share `_other`."""
         counts = self.outcomes.get(name)
@@ -137,7 +152,7 @@ class PerformanceCounters:
             positive = self._is_positive(truth)
             if score is not None:
                 self.scored += 1
-                self.truths[positive][bisect_right(self.edges, score)] += 1
+                self.truths[1 if positive else 0][bisect_right(self.edges, score)] += 1
                 if task == "binary":
                     self._judge_probability(score, positive)
             if task == "binary" and (chosen := self._chosen(score, label)) >= 0:
