@@ -114,7 +114,7 @@ class TestChoice:
         [(b"[0.5]", "unknown_protocol"), (b'{"label":"x"}', "unknown_protocol"), (b"?", "not_json")],
     )
     def test_an_unknown_protocol(self, body: bytes, reason: str) -> None:
-        assert extract("auto", b"/score", JSON, None, body).failures == [reason]
+        assert extract("auto", b"/answer", JSON, None, body).failures == [reason]
 
     def test_a_json_length_means_binary_tensors(self) -> None:
         assert extract("v1", b"/score", b"application/octet-stream", len(V2), V2).columns == [("score", [0.5])]

@@ -4,48 +4,100 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import openai, v1, v2, v2_grpc
-from .jsontext import read_json
+from . import openai, plain, v1, v2, v2_grpc
+from .jsontext import read_json, read_lines
 from .outputs import Answer, failure
+from .picking import add_picked
+from .wanted import Wanted
 
 _V1_VERBS: Final = (b":predict", b":regress", b":classify")
-_GRPC_INFER: Final = b"/inference.GRPCInferenceService/ModelInfer"
+GRPC_INFER: Final = b"/inference.GRPCInferenceService/ModelInfer"
 _API_ROOTS: Final = (b"/v1/", b"/v2/")
+#: Ends of routes that ask for predictions in no format that is known by its keys.
+_SCORING: Final = frozenset({b"score", b"predict", b"prediction", b"predictions", b"invocations", b"infer"})
 
 
-def extract(protocol: str, path: bytes, content_type: bytes, json_length: int | None, body: bytes) -> Answer:
+def extract(
+    protocol: str,
+    path: bytes,
+    content_type: bytes,
+    json_length: int | None,
+    body: bytes,
+    *,
+    outputs: Wanted | None = None,
+    posted: bool = False,
+) -> Answer:
     """The outputs of an answer with status 200. Never raises.
 
     `protocol` is contract.Observe.protocol; `path` the request's target, query included; `json_length` the answer's
-    Inference-Header-Content-Length.
+    Inference-Header-Content-Length. `outputs`: see columns.wanted_of_answers; what it names is read as well.
+    `posted`: the request had a body, so that JSON of any form is an answer to it, and not a page of somebody's API.
     """
     route = path.partition(b"?")[0]
-    if route == _GRPC_INFER and content_type.startswith(b"application/grpc"):
-        return v2_grpc.read(body)
+    answer = _extract(protocol, route, content_type, json_length, body, outputs, posted)
+    if outputs is not None:
+        head = body if json_length is None else body[: max(0, json_length)]
+        add_picked(answer, outputs, head, content_type, other=is_other(protocol, route))
+    return answer
+
+
+def _extract(
+    protocol: str,
+    route: bytes,
+    content_type: bytes,
+    json_length: int | None,
+    body: bytes,
+    wanted: Wanted | None,
+    posted: bool,
+) -> Answer:
+    if route == GRPC_INFER and content_type.startswith(b"application/grpc"):
+        return v2_grpc.read(body, wanted)
     if json_length is not None or route.endswith(b"/infer"):
-        return v2.read(body, json_length)
+        return v2.read(body, json_length, wanted)
     if route.endswith(_V1_VERBS):
-        return v1.read(body)
+        return v1.read(body, wanted)
     if (operation := openai.operation_of(route)) is not None:
         return openai.read(operation, body) if b"json" in content_type else Answer()
-    if route.startswith(_API_ROOTS) or route == b"/v2" or b"json" not in content_type:
+    if route.startswith(_API_ROOTS) or route == b"/v2":
         return Answer()
-    if protocol == "auto":
-        return _sniff(body)
+    scoring = protocol == "auto" and _scores(route)
+    if b"json" not in content_type:
+        return plain.read_csv(body, wanted) if scoring and content_type.startswith(b"text/csv") else Answer()
     if protocol == "openai":
         return Answer()  # Its paths are known, and this is none of them.
-    return v2.read(body) if protocol == "v2" else v1.read(body)
+    if protocol == "auto":
+        return _sniff(route, content_type, body, wanted, scoring or posted)
+    return v2.read(body, None, wanted) if protocol == "v2" else v1.read(body, wanted)
 
 
-def _sniff(body: bytes) -> Answer:
+def _sniff(route: bytes, content_type: bytes, body: bytes, wanted: Wanted | None, asked: bool) -> Answer:
     try:
+        if b"lines" in content_type or b"jsonl" in content_type:
+            return plain.read_lines(read_lines(body), wanted)
         document = read_json(body)
     except (ValueError, RecursionError):
         return failure("not_json")
     if isinstance(document, dict):
         outputs = document.get("outputs")
         if isinstance(outputs, list) and outputs and isinstance(outputs[0], dict) and "datatype" in outputs[0]:
-            return v2.read(body)
+            return v2.read(body, None, wanted)
         if any(key in document for key in v1.KEYS):
-            return v1.read(body)
-    return failure("unknown_protocol")
+            return v1.read_document(document, wanted)
+    if (known := plain.read_known(document, wanted)) is not None:
+        return known
+    if not asked:
+        return failure("unknown_protocol")
+    if b"/predictions/" in route:
+        return plain.read_torchserve(document, wanted)
+    return plain.read_plain(document, wanted)
+
+
+def is_other(protocol: str, route: bytes) -> bool:
+    """Whether a route, without its query, is one of an API that is known to ask for no prediction."""
+    if route.endswith((b"/infer", *_V1_VERBS, b":rawPredict")) or openai.operation_of(route) is not None:
+        return False
+    return protocol == "openai" or route.startswith(_API_ROOTS) or route == b"/v2"
+
+
+def _scores(route: bytes) -> bool:
+    return b"/predictions/" in route or route.rpartition(b"/")[2] in _SCORING

@@ -10,7 +10,8 @@ import msgspec
 #: The reader of NaN is slow; beyond this many bytes it would hold up requests.
 MAX_LENIENT: Final = 256 << 10
 
-_decode = msgspec.json.Decoder().decode
+_decoder: Final = msgspec.json.Decoder()
+_decode = _decoder.decode
 
 
 def read_json(body: bytes) -> Any:
@@ -19,6 +20,14 @@ def read_json(body: bytes) -> Any:
         return _decode(body)
     except (ValueError, RecursionError):
         return _decode(strict_json(body))
+
+
+def read_lines(body: bytes) -> list[Any]:
+    """JSON lines: a value of each. Raises ValueError where one is none."""
+    try:
+        return _decoder.decode_lines(body)
+    except (ValueError, RecursionError):
+        return [read_json(line) for line in body.split(b"\n") if line.strip()]
 
 
 def strict_json(body: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -46,13 +46,16 @@ class Answer(Struct):
 
     `rows`: predictions in it, also those beyond MAX_ROWS. `failures`: reasons of EXTRACT_FAILURES, each at most once.
     An answer that is no prediction (a model's metadata, its health) has neither rows nor failures. `generation`: of an
-    answer of a language model, what its server counted.
+    answer of a language model, what its server counted. `id`: what its server calls the prediction, or empty. `picked`:
+    values by JSON path, of paths that were asked for without a name for an output.
     """
 
     rows: int = 0
     columns: list[Column] = []
     failures: list[str] = []
     generation: Generation | None = None
+    id: str = ""
+    picked: dict[str, Sequence[Value]] = {}
 
     @property
     def full(self) -> bool:
@@ -73,12 +76,27 @@ class Answer(Struct):
             self.fail("too_many_outputs")
             del columns[MAX_COLUMNS:]
 
+    def add_few(self, name: str, values: Sequence[Value], width: int, positions: Iterable[int]) -> None:
+        """Of a wide tensor the columns at these positions."""
+        for at in positions:
+            if at < width and not self.full:
+                self.columns.append((f"{name}.{at}", values[at::width]))
+
     def saw(self, rows: int) -> None:
         """An output has this many rows; outputs of one answer normally agree."""
         if rows > self.rows:
             self.rows = rows
         if rows > MAX_ROWS:
             self.fail("too_many_rows")
+
+
+#: A longer id names nothing.
+MAX_ID: Final = 256
+
+
+def id_of(value: object) -> str:
+    """What a document has as an id, if it can be one."""
+    return value if isinstance(value, str) and len(value) <= MAX_ID else ""
 
 
 def failure(reason: str) -> Answer:

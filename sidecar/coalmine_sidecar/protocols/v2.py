@@ -24,10 +24,12 @@ from .outputs import (
     UnreadableError,
     Value,
     failure,
+    id_of,
 )
+from .wanted import Wanted
 
 #: struct codes of the datatypes with a fixed size.
-_CODES: Final = {
+CODES: Final = {
     "BOOL": "?",
     "UINT8": "B",
     "UINT16": "H",
@@ -43,7 +45,7 @@ _CODES: Final = {
 }
 #: What the elements of a datatype are in JSON; some servers write booleans as 0 and 1, or whole numbers as 7.0.
 _ELEMENTS: Final[dict[str, Any]] = {
-    **{name: list[float | None] if name.startswith("FP") else list[int | float | None] for name in _CODES},
+    **{name: list[float | None] if name.startswith("FP") else list[int | float | None] for name in CODES},
     "BOOL": list[bool | int | None],
     "BYTES": list[str | None],
 }
@@ -54,7 +56,7 @@ _SHORT: Final = 1024
 #: A longer element is text, not a label: its rest need not be read.
 LABEL_BYTES: Final = 512
 #: No tensor has more dimensions; the product of thousands of them would take long.
-_MAX_RANK: Final = 16
+MAX_RANK: Final = 16
 
 
 class _Output(Struct):
@@ -67,6 +69,7 @@ class _Output(Struct):
 
 class _Document(Struct):
     outputs: list[_Output] = []
+    id: Any = None
 
 
 class _Number(Struct):
@@ -80,6 +83,7 @@ class _Number(Struct):
 
 class _Numbers(Struct):
     outputs: Annotated[list[_Number], Meta(min_length=1, max_length=1)]
+    id: Any = None
 
 
 _decode = msgspec.json.Decoder(_Document).decode
@@ -87,8 +91,11 @@ _decode_numbers = msgspec.json.Decoder(_Numbers).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
-def read(body: bytes, json_length: int | None = None) -> Answer:
-    """The outputs of an answer; `json_length` is the value of its Inference-Header-Content-Length."""
+def read(body: bytes, json_length: int | None = None, wanted: Wanted | None = None) -> Answer:
+    """The outputs of an answer; `json_length` is the value of its Inference-Header-Content-Length.
+
+    `wanted`: columns of wide outputs to be read.
+    """
     if json_length is None:
         if len(body) < _SHORT and (one := _read_one(body)) is not None:
             return one
@@ -98,14 +105,15 @@ def read(body: bytes, json_length: int | None = None) -> Answer:
     else:
         return failure("truncated")
     try:
-        outputs = _read_head(head)
+        document = _read_head(head)
     except msgspec.ValidationError:
         return failure("shape")
     except (ValueError, RecursionError):
         return failure("not_json")
+    outputs = document.outputs
     if not outputs:
         return failure("no_outputs")
-    answer = Answer()
+    answer = Answer(id=id_of(document.id))
     for output in outputs[:MAX_COLUMNS]:
         if answer.full:
             break
@@ -113,7 +121,7 @@ def read(body: bytes, json_length: int | None = None) -> Answer:
         block = None if size is None else memoryview(body)[offset : offset + size]
         offset += size or 0
         try:
-            _read_output(output, answer, block, size, len(body))
+            _read_output(output, answer, block, size, len(body), wanted)
         except UnreadableError as reason:
             answer.fail(str(reason))
     if len(outputs) > MAX_COLUMNS:
@@ -121,23 +129,24 @@ def read(body: bytes, json_length: int | None = None) -> Answer:
     return answer
 
 
-def _read_head(head: bytes) -> list[_Output]:
+def _read_head(head: bytes) -> _Document:
     try:
-        return _decode(head).outputs
+        return _decode(head)
     except msgspec.ValidationError:
         raise
     except ValueError:
-        return _decode(strict_json(head)).outputs
+        return _decode(strict_json(head))
 
 
 def _read_one(body: bytes) -> Answer | None:
     """One float in JSON, read in a third of the time; None where an answer is not that."""
     try:
-        (output,) = _decode_numbers(body).outputs
+        document = _decode_numbers(body)
     except (ValueError, RecursionError):
         return None
+    (output,) = document.outputs
     if len(output.data) == 1 and output.shape in _ONE:
-        return Answer(1, [(output.name, output.data)])
+        return Answer(1, [(output.name, output.data)], id=id_of(document.id))
     return None
 
 
@@ -148,7 +157,9 @@ def _binary_size(output: _Output) -> int | None:
     return size if isinstance(size, int) and size >= 0 and not isinstance(size, bool) else None
 
 
-def _read_output(output: _Output, answer: Answer, block: memoryview | None, size: int | None, room: int) -> None:
+def _read_output(
+    output: _Output, answer: Answer, block: memoryview | None, size: int | None, room: int, wanted: Wanted | None
+) -> None:
     """`block`: the bytes of a binary tensor, `size` how many there should be, `room` the answer's."""
 
     def take(total: int, wanted: int) -> list[Value]:
@@ -160,17 +171,23 @@ def _read_output(output: _Output, answer: Answer, block: memoryview | None, size
             return _read_data(output.datatype, output.data, total, wanted)
         raise UnreadableError("no_outputs")
 
-    read_tensor(answer, output.name, output.shape, output.datatype, room, take)
+    read_tensor(answer, output.name, output.shape, output.datatype, room, take, wanted)
 
 
 def read_tensor(
-    answer: Answer, name: str, shape: list[int], datatype: str, room: int, take: Callable[[int, int], list[Value]]
+    answer: Answer,
+    name: str,
+    shape: list[int],
+    datatype: str,
+    room: int,
+    take: Callable[[int, int], list[Value]],
+    wanted: Wanted | None = None,
 ) -> None:
     """Add one output to an answer of `room` bytes.
 
     `take` gives the first elements in row-major order: of `total` that there must be, as many as are `wanted`.
     """
-    if len(shape) > _MAX_RANK:
+    if len(shape) > MAX_RANK:
         raise UnreadableError("shape")
     rows = shape[0] if shape else 1
     width = prod(shape[1:])
@@ -178,13 +195,18 @@ def read_tensor(
     if not (0 <= rows <= room and 0 <= rows * width <= room):
         raise UnreadableError("shape")
     answer.saw(rows)
-    if width > MAX_WIDTH:
+    few = wanted.positions(name) if wanted is not None and width > MAX_WIDTH else ()
+    if width > MAX_WIDTH and not few:
         raise UnreadableError("wide")
     if datatype not in _ELEMENTS:
         raise UnreadableError("datatype")
     if width == 0 or rows == 0:
         return
-    answer.add(name, take(rows * width, min(rows, MAX_ROWS) * width), width)
+    values = take(rows * width, min(rows, MAX_ROWS) * width)
+    if few:
+        answer.add_few(name, values, width, few)
+    else:
+        answer.add(name, values, width)
 
 
 def _read_data(datatype: str, data: Raw, total: int, wanted: int) -> list[Value]:
@@ -195,7 +217,7 @@ def _read_data(datatype: str, data: Raw, total: int, wanted: int) -> list[Value]
         try:
             values = decoder.decode(data)
         except msgspec.ValidationError:
-            values = msgspec.convert(_flatten(_decode_any(data)), _ELEMENTS[datatype])
+            values = msgspec.convert(flatten(_decode_any(data)), _ELEMENTS[datatype])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise UnreadableError("shape") from None
     if len(values) != total:
@@ -205,7 +227,7 @@ def _read_data(datatype: str, data: Raw, total: int, wanted: int) -> list[Value]
     return values if total == wanted else values[:wanted]
 
 
-def _flatten(data: Any) -> list[Any]:
+def flatten(data: Any) -> list[Any]:
     while isinstance(data, list) and any(isinstance(item, list) for item in data):
         if not all(isinstance(item, list) for item in data):
             raise UnreadableError("shape")
@@ -220,7 +242,7 @@ def read_block(datatype: str, block: memoryview, total: int, wanted: int) -> lis
     """Elements as Triton's binary extension and `raw_output_contents` have them."""
     if datatype == "BYTES":
         return _read_strings(block, total, wanted)
-    code = _CODES[datatype]
+    code = CODES[datatype]
     if len(block) != total * struct.calcsize("<" + code):
         raise UnreadableError("shape")
     return list(struct.unpack_from(f"<{wanted}{code}", block))

@@ -15,13 +15,14 @@ from typing import Final
 
 from msgspec import Struct
 
-from .outputs import MAX_COLUMNS, Answer, UnreadableError, Value, failure
+from .outputs import MAX_COLUMNS, MAX_ID, Answer, UnreadableError, Value, failure
 from .v2 import LABEL_BYTES, read_block, read_tensor
+from .wanted import Wanted
 
 # Wire types.
 _VARINT, _LONG, _BYTES, _SHORT = 0, 1, 2, 5
 # Fields of ModelInferResponse and of InferOutputTensor.
-_OUTPUTS, _RAW = 5, 6
+_ID, _OUTPUTS, _RAW = 3, 5, 6
 _NAME, _DATATYPE, _SHAPE, _CONTENTS = 1, 2, 3, 5
 #: Fields of InferTensorContents: the datatypes that use it.
 _ELEMENTS: Final = {
@@ -31,7 +32,9 @@ _ELEMENTS: Final = {
 _PREFIX: Final = 5
 
 
-class _Output(Struct):
+class Tensor(Struct):
+    """An InferOutputTensor of an answer or an InferInputTensor of a request: their fields have the same numbers."""
+
     name: str = ""
     datatype: str = ""
     shape: list[int] = []
@@ -42,24 +45,22 @@ class _Output(Struct):
 _Wire = int | memoryview
 
 
-def read(body: bytes) -> Answer:
-    """The outputs of the answer to a ModelInfer: one gRPC message, uncompressed."""
-    if len(body) < _PREFIX or int.from_bytes(body[1:_PREFIX], "big") != len(body) - _PREFIX:
-        return failure("truncated")
+def read(body: bytes, wanted: Wanted | None = None) -> Answer:
+    """The outputs of the answer to a ModelInfer: one gRPC message, uncompressed. `wanted`: columns of wide ones."""
     try:
-        outputs, raw = _read_response(memoryview(body)[_PREFIX:])
+        message = read_frame(body)
+        outputs, raw = read_tensors(message, _OUTPUTS, _RAW, MAX_COLUMNS)
     except UnreadableError as reason:
         return failure(str(reason))
     if not outputs:
         return failure("no_outputs")
-    answer = Answer()
+    answer = Answer(id=read_id(message))
     for at, output in enumerate(outputs[:MAX_COLUMNS]):
         if answer.full:
             break
         try:
-            read_tensor(
-                answer, output.name, output.shape, output.datatype, len(body), _taker(output, raw[at] if raw else None)
-            )
+            take = _taker(output, raw[at] if raw else None)
+            read_tensor(answer, output.name, output.shape, output.datatype, len(body), take, wanted)
         except UnreadableError as reason:
             answer.fail(str(reason))
         except IndexError:
@@ -69,32 +70,51 @@ def read(body: bytes) -> Answer:
     return answer
 
 
-def _taker(output: _Output, block: memoryview | None) -> Callable[[int, int], list[Value]]:
+def _taker(output: Tensor, block: memoryview | None) -> Callable[[int, int], list[Value]]:
     def take(total: int, wanted: int) -> list[Value]:
         if block is not None:
             return read_block(output.datatype, block, total, wanted)
         if output.contents is None:
             raise UnreadableError("no_outputs")
-        return _read_contents(output.datatype, output.contents, total, wanted)
+        return read_contents(output.datatype, output.contents, total, wanted)
 
     return take
 
 
-def _read_response(message: memoryview) -> tuple[list[_Output], list[memoryview]]:
-    outputs: list[_Output] = []
+def read_frame(body: bytes) -> memoryview:
+    """The one message of a gRPC body. Raises UnreadableError."""
+    if len(body) < _PREFIX or int.from_bytes(body[1:_PREFIX], "big") != len(body) - _PREFIX:
+        raise UnreadableError("truncated")
+    return memoryview(body)[_PREFIX:]
+
+
+def read_id(message: memoryview) -> str:
+    """The id of a request or an answer. Raises UnreadableError where the bytes are no message."""
+    for number, value in _fields(message):
+        if number == _ID and isinstance(value, memoryview) and len(value) <= MAX_ID:
+            return str(value, "utf-8", "replace")
+    return ""
+
+
+def read_tensors(message: memoryview, tensor: int, block: int, most: int) -> tuple[list[Tensor], list[memoryview]]:
+    """Tensors and raw contents, which are fields `tensor` and `block` of the message; one more than `most` of each.
+
+    Raises UnreadableError where the bytes are no message.
+    """
+    tensors: list[Tensor] = []
     raw: list[memoryview] = []
     for number, value in _fields(message):
         if isinstance(value, int):
             continue
-        if number == _OUTPUTS and len(outputs) <= MAX_COLUMNS:
-            outputs.append(_read_output(value))
-        elif number == _RAW and len(raw) <= MAX_COLUMNS:
+        if number == tensor and len(tensors) <= most:
+            tensors.append(_read_tensor(value))
+        elif number == block and len(raw) <= most:
             raw.append(value)
-    return outputs, raw
+    return tensors, raw
 
 
-def _read_output(message: memoryview) -> _Output:
-    output = _Output()
+def _read_tensor(message: memoryview) -> Tensor:
+    output = Tensor()
     shape: list[int] = []
     for number, value in _fields(message):
         if number == _SHAPE and len(shape) <= 64:
@@ -111,7 +131,7 @@ def _read_output(message: memoryview) -> _Output:
     return output
 
 
-def _read_contents(datatype: str, message: memoryview, total: int, wanted: int) -> list[Value]:
+def read_contents(datatype: str, message: memoryview, total: int, wanted: int) -> list[Value]:
     """The first `wanted` elements; UnreadableError where there are not `total` of them."""
     own = _ELEMENTS.get(datatype)
     values: list[Value] = []

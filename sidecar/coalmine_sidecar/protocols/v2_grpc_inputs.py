@@ -1,0 +1,48 @@
+"""The columns that are wanted of a ModelInferRequest. See v2_grpc, which reads its answer."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .outputs import MAX_ROWS, UnreadableError
+from .tensors import add_block, add_elements, measure
+from .v2_grpc import Tensor, read_contents, read_frame, read_tensors
+from .wanted import Asked, Wanted
+
+# Fields of ModelInferRequest.
+_INPUTS: Final = 5
+_RAW: Final = 7
+#: Tensors that are looked at: each takes microseconds.
+_MAX_TENSORS: Final = 512
+
+
+def read_message(body: bytes, wanted: Wanted, asked: Asked) -> None:
+    """One gRPC message, uncompressed. Raises UnreadableError."""
+    tensors, raw = read_tensors(read_frame(body), _INPUTS, _RAW, _MAX_TENSORS)
+    whole = wanted.asks.get("", ()) if len(tensors) == 1 else ()
+    for at, tensor in enumerate(tensors):
+        asks = wanted.asks.get(tensor.name, ()) + whole
+        if not asks and (asked.seen or len(tensors) > 1):
+            continue
+        if raw and at >= len(raw):
+            asked.fail("truncated")
+            continue
+        try:
+            if raw:
+                add_block(tensor.shape, tensor.datatype, raw[at], len(body), asks, asked)
+            else:
+                _add_contents(tensor, len(body), asks, asked)
+        except UnreadableError as reason:
+            asked.fail(str(reason))
+    if not asked.seen and tensors and tensors[0].shape and 0 <= tensors[0].shape[0] <= len(body):
+        asked.saw(tensors[0].shape[0])
+
+
+def _add_contents(tensor: Tensor, room: int, asks: tuple[tuple[str, int | None], ...], asked: Asked) -> None:
+    rows, width = measure(tensor.shape, room, asks)
+    if tensor.contents is None:
+        raise UnreadableError("truncated")
+    elements = read_contents(tensor.datatype, tensor.contents, rows * width, min(rows, MAX_ROWS) * width)
+    asked.saw(rows)
+    if elements:
+        add_elements(elements, rows, width, asks, asked)
