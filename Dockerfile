@@ -19,7 +19,7 @@ RUN python3 -m venv /build && /build/bin/pip install 'hatchling>=1.27' && python
 RUN mkdir -p operator/coalmine_operator sidecar/coalmine_sidecar \
  && touch README.md operator/coalmine_operator/__init__.py sidecar/coalmine_sidecar/__init__.py
 COPY pyproject.toml ./
-RUN /build/bin/pip --python /opt/coalmine/bin/python3 install . \
+RUN /build/bin/pip --python /opt/coalmine/bin/python3 install '.[redis]' \
  && /build/bin/pip --python /opt/coalmine/bin/python3 uninstall --yes coalmine
 
 

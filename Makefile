@@ -66,7 +66,7 @@ test-cluster: $(VENV)/.dev ## the tests on a real Kubernetes node alone, or on t
 .PHONY: tools
 tools: ## Debian packages that some tests and the benchmark use (root); without them these are skipped
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light haproxy wrk prometheus prometheus-alertmanager \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light haproxy wrk prometheus prometheus-alertmanager redis-server \
 		buildah conntrack gcc libc6-dev python3-dev containerd containernetworking-plugins debootstrap iproute2 iptables runc
 
 .PHONY: clean
