@@ -6,7 +6,9 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from msgspec import UNSET
 
 from ..protocols import Answer, extract
 from ..protocols.openai import operation_of
@@ -15,6 +17,11 @@ from ..telemetry.counters import bump
 from .budget import CpuBudget
 from .record import record
 from .stream import Follower
+from .watching import Remember, Watching
+
+if TYPE_CHECKING:
+    from ..monitoring import Monitoring
+    from ..relay.question import Question
 
 MAX_QUEUED: Final = 1024
 MAX_QUEUED_BYTES: Final = 8 << 20
@@ -24,7 +31,7 @@ _GZIP: Final = b"\x1f\x8b"
 
 
 #: What `offer` takes, in its order.
-_Offered = tuple[Series, EpochCell | None, bytes, bytes, int | None, bytes]
+_Offered = tuple[Series, EpochCell | None, bytes, bytes, int | None, "Question | None", bytes]
 
 
 class Observer:
@@ -41,7 +48,9 @@ class Observer:
         clock: Callable[[], float] = time.perf_counter,
         share: float = 0.2,
         draw: Callable[[], float] = random.random,
+        remember: Remember | None = None,
     ) -> None:
+        """`remember`: keeps predictions for which feedback may come."""
         self._telemetry = telemetry
         self._schedule = schedule
         self._clock = clock
@@ -50,6 +59,8 @@ class Observer:
         self._queue: deque[_Offered | Follower] = deque()
         self._queued_bytes = 0
         self._scheduled = False
+        self._remember = remember
+        self._watching: Watching | None = None
 
     def offer(
         self,
@@ -59,17 +70,20 @@ class Observer:
         content_type: bytes,
         json_length: int | None,
         body: bytes,
+        question: Question | None = None,
     ) -> None:
         """Take a whole answer with status 200 that `series`' revision gave and that has been sent.
 
         `path` is the request's target; `json_length` the answer's Inference-Header-Content-Length, None if absent;
-        `cell` is None where the request was not drawn for this revision by weight or affinity.
+        `cell` is None where the request was not drawn for this revision by weight or affinity. `question`: what was
+        asked, where that is monitored.
         """
-        if len(self._queue) >= MAX_QUEUED or self._queued_bytes + len(body) > MAX_QUEUED_BYTES:
+        size = len(body) if question is None else len(body) + question.size
+        if len(self._queue) >= MAX_QUEUED or self._queued_bytes + size > MAX_QUEUED_BYTES:
             bump(series.skipped, "queue")
             return
-        self._queue.append((series, cell, path, content_type, json_length, body))
-        self._queued_bytes += len(body)
+        self._queue.append((series, cell, path, content_type, json_length, question, body))
+        self._queued_bytes += size
         if not self._scheduled:
             self._wake()
 
@@ -111,7 +125,8 @@ class Observer:
             if isinstance(offered, Follower):
                 offered.read()
             else:
-                self._queued_bytes -= len(offered[-1])
+                question = offered[5]
+                self._queued_bytes -= len(offered[6]) if question is None else len(offered[6]) + question.size
                 self._read(offered)
             now = self._clock()
         self._budget.spend(now - start)
@@ -119,16 +134,31 @@ class Observer:
             self._wake()
 
     def _read(self, offered: _Offered) -> None:
-        series, cell, path, content_type, json_length, body = offered
+        series, cell, path, content_type, json_length, question, body = offered
         if body.startswith(_GZIP):
             bump(series.skipped, "encoding")
             return
         routing = self._telemetry.routing
         protocol = routing.observe.protocol if routing else "auto"
         try:
-            record(series, cell, extract(protocol, path, content_type, json_length, body), self._draw())
+            if question is None or routing is None or routing.monitoring is UNSET:
+                record(series, cell, extract(protocol, path, content_type, json_length, body), self._draw())
+                return
+            watching = self._watching_as(routing.monitoring)
+            answer = extract(
+                protocol, path, content_type, json_length, body, outputs=watching.outputs, posted=question.size > 0
+            )
+            record(series, cell, answer, self._draw())
+            watching.read(series, protocol, path, question, answer)
         except Exception:  # noqa: BLE001 - whatever a model answers, the requests beside it go on; it is counted
             bump(series.extract_failures, "internal")
+
+    def _watching_as(self, monitoring: Monitoring) -> Watching:
+        watching = self._watching
+        if watching is None or watching.monitoring is not monitoring:
+            remember = self._remember if monitoring.feedback is not None else None
+            self._watching = watching = Watching(monitoring, remember)
+        return watching
 
     def _count(self, series: Series, cell: EpochCell | None, answer: Answer) -> None:
         record(series, cell, answer, self._draw())

@@ -167,6 +167,8 @@ class Answering(Sending):
         if not self.client.front.announces:
             return b""
         line = self._target.line
+        if self.table.asks is not None:
+            line += self.table.asks.line(self, self.request_id)
         if not self.request_id or (answer.special is not None and answer.special.identified):
             return line
         return b"%bx-request-id: %b\r\n" % (line, self.request_id)
@@ -208,7 +210,11 @@ class Answering(Sending):
             if copy is not None:
                 json_length = answer.special.json_length if answer.special is not None else None
                 body = copy[0] if len(copy) == 1 else b"".join(copy)
-                observer.offer(series, self._cell, self.url, answer.content_type, json_length, body)
+                question = None
+                if self.table.asks is not None:
+                    asked = self.body if self.held else None
+                    question = self.table.asks.question(self, asked, self.size, self._started, self.request_id)
+                observer.offer(series, self._cell, self.url, answer.content_type, json_length, body, question)
             elif reply.skipped:
                 observer.skip(series, reply.skipped)
             if self.table.mirror is not None and self._cell is not None and status == 200:

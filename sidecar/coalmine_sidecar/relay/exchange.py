@@ -63,6 +63,10 @@ class Exchange(Answering):
 
     def start(self, now: float) -> None:
         self._started = now
+        aside = self.table.aside
+        if aside is not None and self.url.startswith(aside.path) and self.url.partition(b"?")[0] == aside.path:
+            self.table = aside.table
+            self._target = self._chosen = self.table.own
         self._target.series.in_flight += 1
         if self.refusal is not None:
             self.refuse(self.refusal)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ..telemetry import EpochCell, Series
 from .downstream import DRAIN_IDLE, ClientConnection
 from .outbox import Outbox
+from .question import Question
 from .sweeper import Sweeper
 from .table import Table
 from .trace import Ids
@@ -31,6 +32,7 @@ class AnswerObserver(Protocol):
         content_type: bytes,
         json_length: int | None,
         body: bytes,
+        question: Question | None = None,
     ) -> None: ...
 
     def skip(self, series: Series, reason: str) -> None: ...

@@ -37,7 +37,7 @@ class Question:
         size: int,
         started: float,
         *,
-        id: bytes,  # noqa: A002 - what everybody calls it
+        id: bytes,
         given: bool,
         content_type: bytes,
         json_length: int | None,
@@ -72,8 +72,13 @@ class Asks:
 
     def line(self, request: Lookup, request_id: bytes) -> bytes:
         """The answer's header line with the prediction's id; empty where it has none."""
-        found = self.given(request) or (request_id if self._generates else b"")
+        found = self._id(request, request_id)
         return b"%b: %b\r\n" % (self._name, found) if found else b""
+
+    def field(self, request: Lookup, request_id: bytes) -> tuple[bytes, bytes] | None:
+        """The same as a field of HTTP/2."""
+        found = self._id(request, request_id)
+        return (self._header, found) if found else None
 
     def question(
         self, request: Lookup, body: list[bytes] | None, size: int, started: float, request_id: bytes
@@ -90,3 +95,6 @@ class Asks:
             json_length=int(length) if length is not None and length.isdigit() and len(length) < 10 else None,
             groups=tuple(map(request.lookup, self.headers)),
         )
+
+    def _id(self, request: Lookup, request_id: bytes) -> bytes:
+        return self.given(request) or (request_id if self._generates else b"")

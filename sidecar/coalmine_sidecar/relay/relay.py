@@ -6,13 +6,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from ..contract import SECURE, Concurrency, RevisionRoute, Routing, RoutingError
+from ..contract import REASONS, SECURE, Concurrency, RetryBudget, RevisionRoute, Routing, RoutingError
 from ..routing import Chooser
-from ..telemetry import QueueCounters, Telemetry
+from ..telemetry import QueueCounters, Series, Telemetry
 from ..telemetry.store import Role
 from .endpoints import Book, Endpoint
 from .front import MAX_CONNECTIONS, AnswerObserver, Front
@@ -22,9 +23,10 @@ from .h2.view import channel_of
 from .mirror import Copying, Mirroring
 from .names import Names, split_address
 from .outbox import Outbox
+from .retries import Budget
 from .safeguards import Safeguards
 from .sweeper import Sweeper
-from .table import Table, Target
+from .table import Aside, Table, Target
 
 if TYPE_CHECKING:
     from .tls import Tls
@@ -54,7 +56,9 @@ class Relay:
         model_tls: Tls | None = None,
         peers_tls: Tls | None = None,
         outbox: Outbox | None = None,
+        feedback: tuple[str, int] | None = None,
     ) -> None:
+        """`feedback`: who takes labels of predictions, where the routing file has a path for them."""
         self.telemetry = telemetry
         self.revision = revision
         # Not for secrets: shares of traffic only must not be foreseeable by habit.
@@ -67,6 +71,7 @@ class Relay:
         self._names = Names(self._resolve)
         self._model = Endpoint(*model, self._sweeper, model_tls)
         self._model.twin = Channel(*(model_grpc or model), self._sweeper, model_tls)
+        self._feedback = self._label_taker(feedback) if feedback is not None else None
         self._peers_tls = peers_tls
         #: Pods of a revision without TLS are there, which know no other way to ask here.
         self.plain = False
@@ -118,9 +123,14 @@ class Relay:
             chooser=self._chooser,
             routing=routing,
             mirror=self._mirror(routing, targets),
+            aside=self._aside(routing),
         )
         self.local.table = self._local_table(routing)
         log.info("routing generation %d: %s", routing.generation, _shares(routing))
+
+    def others(self) -> list[Endpoint]:
+        """The other pods of all revisions, as their names are resolved now; each once."""
+        return list(dict.fromkeys(endpoint for endpoints, _ in self._pods.values() for endpoint in endpoints))
 
     def hold_model(self, held: bool) -> None:
         """Send the pod's own model no requests for now; other pods and revisions answer them."""
@@ -135,6 +145,8 @@ class Relay:
         self._names.stop()
         self._book.close()
         self._model.close()
+        if self._feedback is not None and self._feedback.model is not None:
+            self._feedback.model.close()
         self._sweeper.stop()
 
     def _below(self, bound: int) -> int:
@@ -148,7 +160,25 @@ class Relay:
         return Target(self.revision, series, None, model=self._model, endpoints=(), budget=budget, decisions=decisions)
 
     def _local_table(self, routing: Routing | None) -> Table:
-        return Table(self.telemetry, self._below, self._own("local"), routing=routing)
+        aside = self._aside(routing) if routing is not None else None
+        return Table(self.telemetry, self._below, self._own("local"), routing=routing, aside=aside)
+
+    def _label_taker(self, address: tuple[str, int]) -> Target:
+        """Its requests are counted where nobody looks: feedback has counters of its own."""
+        endpoint = Endpoint(*address, self._sweeper)
+        budget = Budget(RetryBudget(), monotonic())
+        series = Series("feedback", "local", {})
+        taker = Target(
+            "feedback", series, None, model=endpoint, endpoints=(), budget=budget, decisions=[0] * len(REASONS)
+        )
+        taker.line = b""
+        return taker
+
+    def _aside(self, routing: Routing) -> Aside | None:
+        monitoring = routing.monitoring
+        if self._feedback is None or monitoring is UNSET or monitoring.feedback is None:
+            return None
+        return Aside(monitoring.feedback.path, Table(self.telemetry, self._below, self._feedback))
 
     def _mirror(self, routing: Routing, targets: dict[str, Target]) -> Mirroring | None:
         how = routing.mirror

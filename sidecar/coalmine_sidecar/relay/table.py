@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import UNSET
+
 from ..contract import REASONS, Limits, Routing, Timeouts
 from ..routing import AFFINITY, WEIGHT, Chooser
 from ..telemetry import EpochCell, Series, Telemetry
 from .breaker import Breaker
 from .endpoints import Below, Endpoint, pick
+from .question import Asks
 from .retries import Budget
 from .trace import ENDINGS
 
@@ -84,13 +87,22 @@ class Target:
         return min((e for e in every if e not in tried and not e.held), key=lambda e: e.shut_until, default=None)
 
 
+class Aside:
+    """Requests for one path, its query aside, that are nobody's prediction: they have a table of their own."""
+
+    __slots__ = ("path", "table")
+
+    def __init__(self, path: str, table: Table) -> None:
+        self.path = path.encode()
+        self.table = table
+
+
 class Table:
     """One routing file in force. Requests keep the table they began with."""
 
     __slots__ = (
-        "_draw", "_routing", "below", "chain", "chooser", "idempotent", "limits", "mirror", "new_trace", "own",
-        "protocol", "statuses", "targets",
-        "telemetry", "timeouts", "waiting",
+        "_draw", "_routing", "aside", "asks", "below", "chain", "chooser", "idempotent", "limits", "mirror",
+        "new_trace", "own", "protocol", "statuses", "targets", "telemetry", "timeouts", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -104,8 +116,10 @@ class Table:
         routing: Routing | None = None,
         waiting: bool = False,
         mirror: Mirroring | None = None,
+        aside: Aside | None = None,
     ) -> None:
         """Without a chooser every request is for `own`: the local role. `waiting`: for the first routing file."""
+        self.aside = aside
         self._routing = routing
         self.waiting = waiting
         self.mirror = mirror
@@ -122,6 +136,9 @@ class Table:
         self.protocol = routing.observe.protocol if routing else "auto"
         self.new_trace = ENDINGS[routing.new_traces if routing else "sampled"]
         relays = routing is not None and chooser is not None
+        monitoring = routing.monitoring if routing is not None and relays else UNSET
+        #: What is kept of requests for who reads their answers; None: nothing.
+        self.asks = None if monitoring is UNSET else Asks(monitoring)
         self.chain = routing.fallback.chain if routing and relays else ()
         self.statuses = frozenset(routing.fallback.status_codes) if routing and relays else frozenset()
 
@@ -136,6 +153,7 @@ class Table:
             routing=self._routing,
             waiting=self.waiting,
             mirror=self.mirror,
+            aside=self.aside,
         )
 
     def route(self, exchange: Asked) -> tuple[Target, EpochCell | None]:

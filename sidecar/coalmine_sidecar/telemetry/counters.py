@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from ..contract import KEPT_VALUES, OUTCOMES, EpochCounts, Mirror
 from ..protocols import EXTRACT_FAILURES, Value
-from .outputs import OTHER, Edges, OutputSet
+from .outputs import NO_CENTERS, OTHER, Edges, OutputSet
 from .refusals import REFUSALS, Refused, counted_as
 
 if TYPE_CHECKING:
     from ..protocols.generation import Operation
     from .generations import GenerationCounters
+    from .watched import Watched
 
 #: Upper bounds (`le`), seconds.
 LATENCY: Final[tuple[float, ...]] = (
@@ -113,7 +114,7 @@ class Series:
     __slots__ = (
         "_answers", "_duration", "_overhead", "_request_bytes", "_requests", "_response_bytes", "_upstream",
         "extract_failures", "generations", "in_flight", "last_routed", "outputs", "predictions", "refusals", "revision",
-        "role", "skipped", "values",
+        "role", "skipped", "values", "watched",
     )  # fmt: skip
 
     def __init__(self, revision: str, role: str, edges: Mapping[str, Edges]) -> None:
@@ -137,6 +138,8 @@ class Series:
         self.extract_failures = zeros((*EXTRACT_FAILURES, "internal"))
         self.outputs = OutputSet(edges)
         self.values: dict[str, deque[float]] = {}
+        #: Features and performance, where the routing file asks for them.
+        self.watched: Watched | None = None
         #: Of language models, by operation; empty for all others.
         self.generations: dict[Operation, GenerationCounters] = {}
 
@@ -200,8 +203,9 @@ class Series:
             key = counted_as(*key)
         self.refusals[key] = self.refusals.get(key, 0) + 1
 
-    def configure(self, edges: Mapping[str, Edges]) -> None:
-        self.outputs.configure(edges)
+    def configure(self, edges: Mapping[str, Edges], centers: Mapping[str, float] = NO_CENTERS) -> None:
+        """See OutputSet.configure."""
+        self.outputs.configure(edges, centers)
         for name in self.values.keys() - self.outputs.by_name.keys():
             del self.values[name]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from prometheus_client.core import Metric
@@ -13,6 +13,9 @@ from .render import TelemetryCollector
 from .store import Telemetry
 
 _EOF: Final = b"# EOF\n"
+
+#: Metrics of those that are no part of Telemetry.
+Beside = Iterable[Callable[[], Iterable[Metric]]]
 
 
 class _Family(Collector):
@@ -25,13 +28,18 @@ class _Family(Collector):
         return (self._metric,)
 
 
-def expose(telemetry: Telemetry, accept: str) -> tuple[str, Iterator[bytes]]:
+def collect(telemetry: Telemetry, beside: Beside = ()) -> list[Metric]:
+    """All metrics of a sidecar, read at once."""
+    return [*TelemetryCollector(telemetry).collect(), *(metric for more in beside for metric in more())]
+
+
+def expose(telemetry: Telemetry, accept: str, beside: Beside = ()) -> tuple[str, Iterator[bytes]]:
     """Content type and pieces of an exposition, classic or OpenMetrics as `accept` asks.
 
     All counters are read at once; each piece is one metric, written when it is taken.
     """
     encode, content_type = choose_encoder(accept)
-    metrics = list(TelemetryCollector(telemetry).collect())
+    metrics = collect(telemetry, beside)
 
     def pieces() -> Iterator[bytes]:
         ends = False

@@ -68,7 +68,7 @@ class FeatureCounter:
         if len(values) >= MANY and self.numeric and set(map(type, values)) == {float}:
             floats = cast(Sequence[float], values)
             ordered = sorted(floats)
-            if isfinite(sum(floats)) and -LARGEST < ordered[0] and ordered[-1] < LARGEST:
+            if isfinite(sum(floats)) and ordered[0] > -LARGEST and ordered[-1] < LARGEST:
                 self.values += len(floats)
                 if self.edges:
                     below = [0, *(bisect_left(ordered, edge) for edge in self.edges), len(ordered)]

@@ -9,6 +9,7 @@ from math import inf, isfinite
 from typing import Final, cast
 
 from ..contract import DEFAULT_EDGES, MAX_CLASSES, MAX_OUTPUTS, OutputCounts
+from ..monitoring import BinCounts
 from ..protocols import Value
 from .moments import Moments
 
@@ -23,7 +24,8 @@ MAX_NAME_LENGTH = 128
 _LARGEST: Final = 10**308
 
 Edges = tuple[float, ...]
-_NO_CENTERS: Final[Mapping[str, float]] = {}
+#: No output has a baseline.
+NO_CENTERS: Final[Mapping[str, float]] = {}
 
 
 def printable(text: str, length: int) -> str:
@@ -99,6 +101,14 @@ class OutputCounter:
         edges = self.edges if self.bins else ()
         return OutputCounts(edges=edges, bins=self.bins.copy(), classes=self.classes.copy(), missing=self.missing)
 
+    def in_bins(self, categories: Sequence[str]) -> BinCounts:
+        """The same in the bins of a baseline, for the snapshot: `categories`, or if there are none, the edges'.
+
+        Whatever is in none of them is unseen.
+        """
+        bins = [self.classes.get(name, 0) for name in categories] if categories else self.bins.copy()
+        return BinCounts(bins=bins, missing=self.missing, unseen=max(self.values - sum(bins) - self.missing, 0))
+
     def _add_number(self, value: float) -> None:
         if not self.bins:
             self.start_bins()
@@ -129,12 +139,12 @@ class OutputSet:
 
     __slots__ = ("by_name", "edges")
 
-    def __init__(self, edges: Mapping[str, Edges], centers: Mapping[str, float] = _NO_CENTERS) -> None:
+    def __init__(self, edges: Mapping[str, Edges], centers: Mapping[str, float] = NO_CENTERS) -> None:
         self.by_name: dict[str, OutputCounter] = {}
         self.edges: dict[str, Edges] = {}
         self.configure(edges, centers)
 
-    def configure(self, edges: Mapping[str, Edges], centers: Mapping[str, float] = _NO_CENTERS) -> None:
+    def configure(self, edges: Mapping[str, Edges], centers: Mapping[str, float] = NO_CENTERS) -> None:
         """Other edges for an output start its counts anew: counts over different bins can't be added.
 
         `centers`: the means of those outputs that have a baseline.

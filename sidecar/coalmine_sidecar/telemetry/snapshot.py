@@ -45,4 +45,5 @@ def _totals(series: Series, *, values: bool) -> RevisionTotals:
         in_flight=series.in_flight,
         last_routed=series.last_routed,
         values={name: list(ring) for name, ring in series.values.items()} if values else {},
+        monitored=series.watched.counts(series.outputs) if series.watched is not None else None,
     )

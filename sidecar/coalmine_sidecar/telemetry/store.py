@@ -12,6 +12,7 @@ from ..contract import KEPT_EPOCHS, REASONS, Resources, Routing, Track
 from .counters import EpochCell, QueueCounters, Series, bump, zeros
 from .outputs import MAX_NAME_LENGTH, printable
 from .shadow import ShadowCounters
+from .watched import Watched
 
 #: `shadow`: copies of requests, whose answers no client gets.
 Role = Literal["ingress", "local", "shadow"]
@@ -98,7 +99,7 @@ class Telemetry:
         self._keep_revisions(routing)
         for counters in self.revisions.values():
             for series in counters.series.values():
-                series.configure(observe.outputs)
+                self._configure(series, routing)
         self._cells = self.epochs.pop(routing.epoch, {})
         self.epochs[routing.epoch] = self._cells
         for route in routing.revisions:
@@ -125,6 +126,8 @@ class Telemetry:
         series = counters.series.get(role)
         if series is None:
             series = counters.series[role] = Series(revision, role, edges)
+            if self.routing is not None:
+                self._configure(series, self.routing)
         return series
 
     def shadow(self, revision: str) -> ShadowCounters:
@@ -182,6 +185,24 @@ class Telemetry:
         """Count a routing file that could not be used; the last good one stays in force."""
         self.routing_errors += 1
         self.last_routing_error = message
+
+    def _configure(self, series: Series, routing: Routing) -> None:
+        """Outputs are counted in the bins of the revision's baseline where it has one, else in those of the rollout."""
+        monitoring = routing.monitoring
+        edges = routing.observe.outputs
+        if monitoring is UNSET or series.role != "ingress":
+            series.configure(edges)
+            series.watched = None
+            return
+        baseline = monitoring.baselines.get(series.revision)
+        frozen = {name: bins for name, bins in baseline.outputs.items() if bins.edges} if baseline is not None else {}
+        series.configure(
+            {name: bins.edges for name, bins in frozen.items()}
+            | {name: cuts for name, cuts in edges.items() if name not in frozen},
+            {name: bins.center for name, bins in frozen.items()},
+        )
+        if series.watched is None or not series.watched.counts_as(monitoring, baseline):
+            series.watched = Watched(monitoring, baseline)
 
     def _keep_revisions(self, routing: Routing) -> None:
         live = {route.name: route for route in routing.revisions}

@@ -50,7 +50,7 @@ class Call(Attempts[Fields]):
     """A request from the end of its head to the end of its answer: `down` is the client's stream."""
 
     __slots__ = (
-        "_answer_credited", "_answer_size", "_bound", "_channel", "_client_deadline", "_connecting", "_copy",
+        "_answer_credited", "_answer_size", "_asked", "_bound", "_channel", "_client_deadline", "_connecting", "_copy",
         "_credited", "_done", "_down", "_fields", "_grpc", "_http_status", "_kept", "_no_room", "_queue_deadline",
         "_request_id", "_sent_at", "_size", "_skipped", "_status", "_trace", "_trailers", "_turned_away", "_up",
         "_up_sent", "_whole", "answering", "client", "deadline", "wake",
@@ -96,6 +96,8 @@ class Call(Attempts[Fields]):
         self._no_room = False
         self._answer_size = self._answer_credited = 0
         self._copy: list[bytes] | None = None
+        #: The request's body, for who reads it with its answer.
+        self._asked: list[bytes] | None = None
         self._skipped = ""
         self._done = False
 
@@ -354,6 +356,7 @@ class Call(Attempts[Fields]):
         front = self.client.front
         target = self._target
         self.answering = True
+        asked = self._kept
         self._keep_no_more()
         out: list[Field] = [field for field in fields if field[0] not in _DROPPED]
         if front.announces:
@@ -363,6 +366,10 @@ class Call(Attempts[Fields]):
         self._count_fallback()
         if front.observer is not None and self._grpc and not end and find(self._fields, b":path") == _INFER:
             self._copy = []
+            if self.table.asks is not None:
+                self._asked = asked
+                if field := self.table.asks.field(self, self._request_id):
+                    out.append(field)
         self._down.send_headers(out, end=end)
         self._watch(monotonic())
 
@@ -401,7 +408,10 @@ class Call(Attempts[Fields]):
             if body[0]:
                 observer.skip(series, "encoding")
             else:
-                observer.offer(series, self._cell, _INFER, b"application/grpc", None, body)
+                question = None
+                if self.table.asks is not None:
+                    question = self.table.asks.question(self, self._asked, self._size, self._started, self._request_id)
+                observer.offer(series, self._cell, _INFER, b"application/grpc", None, body, question)
             mirror = self.table.mirror
             if mirror is not None and self._cell is not None:
                 mirror.pass_over(self._target.name)
