@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from typing import Literal
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
-from tests.property.world import METADATA, CrashError, World, alert, make_spec, mirroring
+from tests.property.world import METADATA, CrashError, World, alert, make_spec, mirroring, monitored
 
-from coalmine_operator.engine import Order, step
+from coalmine_operator.engine import BaselineState, Order, step
 from coalmine_operator.engine.traffic import share_out
 
 VERSIONS = ("v1", "v2", "v3")
@@ -27,9 +28,11 @@ class RolloutMachine(RuleBasedStateMachine):
         self.orders = 0
         self.traffic = False
 
-    @initialize(traffic=st.booleans(), fallback=st.booleans(), mirror=st.booleans())
-    def begin(self, traffic: bool, fallback: bool, mirror: bool) -> None:
+    @initialize(traffic=st.booleans(), fallback=st.booleans(), mirror=st.booleans(), baseline=st.booleans())
+    def begin(self, traffic: bool, fallback: bool, mirror: bool, baseline: bool) -> None:
         self.traffic = traffic
+        if baseline:
+            self.world.spec = monitored(self.world.spec)
         if mirror:
             self.world.spec = mirroring(self.world.spec)
         if not fallback:
@@ -55,6 +58,10 @@ class RolloutMachine(RuleBasedStateMachine):
     @rule(version=st.sampled_from(VERSIONS))
     def break_or_mend(self, version: str) -> None:
         self.world.broken ^= {version}
+
+    @rule(version=st.sampled_from(VERSIONS), problem=st.sampled_from(("", "missing", "mismatch", "unreadable")))
+    def a_baseline_changes(self, version: str, problem: Literal["", "missing", "mismatch", "unreadable"]) -> None:
+        self.world.baselines[version] = BaselineState(problem=problem, message=problem and f"it is {problem}")
 
     @precondition(lambda self: self.world.status.stable is not None)
     @rule()
@@ -149,6 +156,13 @@ class RolloutMachine(RuleBasedStateMachine):
             assert status.stable is not None
             assert not weights.get(status.canary.revision)
             assert {status.canary.revision, status.stable.revision} <= ready
+        # a canary with another version's baseline never gets all traffic, nor becomes stable by it
+        before, now = world.before.rollout, status.rollout
+        if before is not None and before.previous and not before.promoted_at and before.weight < 100:
+            state = observed.baselines.get(before.revision)
+            if state is not None and state.problem == "mismatch":
+                assert status.stable is None or status.stable.revision != before.revision
+                assert now is None or now.revision != before.revision or now.weight < 100
         # 4: deciding again from what was just decided decides nothing new
         again = replace(observed, orders=(), alert_events=())
         status_again, plan_again = step(world.spec, status, again, world.now, metadata=METADATA)
@@ -173,7 +187,7 @@ class RolloutMachine(RuleBasedStateMachine):
         if not self.traffic:
             assert all(entry.reason != "AnalysisFailed" for entry in self.world.status.history)
             assert all(entry.reason != "PromotedBySteps" for entry in self.world.status.history)
-            assert all(verdict.verdict == "Unknown" for verdict in self.world.status.verdicts)
+            assert all(v.verdict == "Unknown" for v in self.world.status.verdicts if v.metric != "baseline")
 
     @invariant()
     def lists_stay_bounded(self) -> None:
@@ -187,6 +201,7 @@ class RolloutMachine(RuleBasedStateMachine):
         """Left in peace, every story ends at rest: no deadlock, and a second settling changes nothing."""
         world = self.world
         world.broken.clear()
+        world.baselines.clear()
         world.orders.clear()
         for known in (*world.status.alerts, *world.alert_events):
             world.alert_events.append(replace(known, resolved_at=world.now))

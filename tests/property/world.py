@@ -12,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from coalmine_operator.api.duration import Duration
+from coalmine_operator.api.monitoring import BaselineRef, Monitoring
 from coalmine_operator.api.spec import (
     AlertMatch,
     Analysis,
@@ -27,7 +28,8 @@ from coalmine_operator.api.spec import (
     Strategy,
 )
 from coalmine_operator.api.status import AlertStatus, Status
-from coalmine_operator.engine import Observed, Order, Plan, RevisionRecord, RevisionState, step
+from coalmine_operator.engine import BaselineState, Observed, Order, Plan, RevisionRecord, RevisionState, step
+from coalmine_operator.engine.revisions import target_of
 from coalmine_sidecar.contract import EpochCounts
 
 METADATA = Metadata(name="fraud", generation=1)
@@ -72,6 +74,11 @@ def mirroring(spec: ModelDeploymentSpec) -> ModelDeploymentSpec:
     )
 
 
+def monitored(spec: ModelDeploymentSpec) -> ModelDeploymentSpec:
+    """The same, but a canary is promoted only with a baseline of its own."""
+    return replace(spec, monitoring=Monitoring(baseline=BaselineRef(config_map="fraud-baseline")))
+
+
 def alert(name: str = "ModelLatencyHigh", *, at: float, resolved_at: float = 0.0, **labels: str) -> AlertStatus:
     return AlertStatus(
         fingerprint=f"{name}:{sorted(labels.items())}",
@@ -112,6 +119,7 @@ class World:
         self.served: Counter[str] = Counter()  # requests of users, by version
         self.values: dict[str, tuple[float, ...]] = {}
         self.broken: set[str] = set()
+        self.baselines: dict[str, BaselineState] = {}  # by version; those that are not here are good ones
         self.problems: tuple[str, ...] = ()
         self.refused_by_cluster = ""
         self.behind: tuple[str, ...] = ()
@@ -164,7 +172,14 @@ class World:
             problems=self.problems,
             refused=self.refused_by_cluster,
             behind=self.behind,
+            baselines=self.baselines_seen(),
         )
+
+    def baselines_seen(self) -> dict[str, BaselineState]:
+        if self.spec.monitoring is None:
+            return {}
+        records = [*self.records.values(), target_of(METADATA, self.spec, self.now)]
+        return {record.name: self.baselines.get(record.version, BaselineState(digest="sha256:0")) for record in records}
 
     def reconcile(self, crash_after: str = "") -> Plan:
         """observe -> step -> save -> routing file -> pods; the operator dies after the write named."""

@@ -32,9 +32,9 @@ ONLY_IN_CRD: Final = {
     "status.conditions": {"maxItems": 32},  # other controllers may add theirs
     "status.rollout.banked": {"maxItems": 20},  # one a metric
     "status.rollout.preexisting": {"maxItems": 100},
-    "status.verdicts": {"maxItems": 20},
-    "status.lastRollback.evidence": {"maxItems": 20},
-    "status.history[].verdicts": {"maxItems": 20},
+    "status.verdicts": {"maxItems": 21},  # one a metric, and one on the baseline
+    "status.lastRollback.evidence": {"maxItems": 21},
+    "status.history[].verdicts": {"maxItems": 21},
     "status.quarantined": {"maxItems": status.MAX_QUARANTINED},
     "status.history": {"maxItems": status.MAX_HISTORY},
     "status.alerts": {"maxItems": status.MAX_ALERTS},

@@ -31,6 +31,9 @@ ROLLOUT_COMPLETE: Final = "RolloutComplete"  # nothing to do: the spec's revisio
 # Why a rollout stands still.
 INCONCLUSIVE_ANALYSIS: Final = "InconclusiveAnalysis"  # a verdict stays Unknown and `onInconclusive` decides
 PREEXISTING_ALERT: Final = "PreexistingAlert"  # an alert fired before the rollout: no rollback, no promotion either
+BASELINE_MISMATCH: Final = "BaselineMismatch"  # the canary's baseline is another version's: never promoted with it
+BASELINE_MISSING: Final = "BaselineMissing"  # it cannot be read: Unknown, and `onInconclusive` decides
+BASELINE_MATCHES: Final = "BaselineMatches"  # the verdict is Pass
 REVISION_QUARANTINED: Final = "RevisionQuarantined"  # rolled back before: comes back by `retry` or a changed template
 
 # Why a rollout was rolled back.

@@ -8,6 +8,7 @@ from ..api.duration import show_seconds
 from ..api.status import Rollout
 from .actions import action
 from .alerts import innocent
+from .gate import on_baseline, tell_mismatch
 from .steps import epoch_name, pods_needed, step_requests
 from .turn import Turn
 
@@ -50,7 +51,8 @@ def looked(turn: Turn, rollout: Rollout) -> Looked | None:
 def _verdicts(turn: Turn, rollout: Rollout) -> None:
     if not turn.canary:
         return
-    verdicts = judge(turn.spec.analysis, looked(turn, rollout), rollout.banked)
+    verdicts = (*judge(turn.spec.analysis, looked(turn, rollout), rollout.banked), *on_baseline(turn))
+    tell_mismatch(turn, turn.status.verdicts)
     if verdicts != turn.status.verdicts:
         turn.update(verdicts=verdicts)
     failed = [v for v in verdicts if v.verdict == "Fail"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..api import conditions as reasons
 from ..api.status import MAX_ORDERS
 from .actions import holding
+from .gate import mismatch
 from .model import Order
 from .steps import waits_to_be_told
 from .turn import Turn
@@ -42,6 +43,8 @@ def _promote(turn: Turn, order: Order) -> str:
         return "no rollout is under way"
     if not rollout.previous:
         return "the first revision needs no promotion: it serves as soon as it is ready"
+    if why := mismatch(turn):
+        return why
     turn.move(rollout, full=True, promoting=True, held="")
     turn.tell("PromoteOrdered", f"rollout {rollout.id}: promotion ordered{_by(order)}")
     return ""

@@ -11,6 +11,7 @@ from ..api.spec import Pause, Step
 from ..api.status import Rollout, Verdict
 from .actions import acting, holding
 from .alerts import blocking
+from .gate import PROBLEM, mismatch, on_baseline
 from .traffic import pods_for
 from .turn import Turn
 
@@ -175,14 +176,18 @@ def _pause(turn: Turn, rollout: Rollout, pause: Pause) -> bool:
 
 
 def deciding(turn: Turn, rollout: Rollout) -> tuple[Verdict, ...]:
-    """The verdicts that the rollout waits for: while the canary has no users, only those on copies of requests."""
+    """The verdicts that the rollout waits for: while the canary has no users, only those that need none."""
     if rollout.weight:
         return turn.status.verdicts
-    return by_shadow(turn.spec.analysis, turn.status.verdicts) if rollout.mirror else ()
+    shadow = by_shadow(turn.spec.analysis, turn.status.verdicts) if rollout.mirror else ()
+    return (*shadow, *on_baseline(turn))
 
 
 def _conclusive(turn: Turn, rollout: Rollout) -> bool:
     """Whether the verdicts let the rollout go on; what `onInconclusive` says is done otherwise."""
+    if why := mismatch(turn):
+        turn.waiting_for = why
+        return False
     verdicts = deciding(turn, rollout)
     if worst(verdicts) == "Pass" or rollout.waived == rollout.step:
         return True
@@ -200,9 +205,12 @@ def _conclusive(turn: Turn, rollout: Rollout) -> bool:
 
 
 def _unknowns(verdicts: Iterable[Verdict]) -> str:
-    return (
-        "; ".join(f"{v.metric}: Unknown ({v.reason})" for v in verdicts if v.verdict == "Unknown") or "no verdict yet"
-    )
+    lines = []
+    for verdict in verdicts:
+        if verdict.verdict == "Unknown":
+            why = ": ".join(filter(None, (verdict.reason, str(verdict.evidence.get(PROBLEM, "")))))
+            lines.append(f"{verdict.metric}: Unknown ({why})")
+    return "; ".join(lines) or "no verdict yet"
 
 
 def _begin_promotion(turn: Turn, rollout: Rollout) -> bool:
@@ -221,6 +229,9 @@ def _promote(turn: Turn, rollout: Rollout) -> bool:
     if not _has_pods(turn, rollout):
         return False
     if rollout.weight != 100:
+        if why := mismatch(turn):
+            turn.waiting_for = why
+            return False
         turn.move(rollout, weight=100, mirror=0)
         turn.tell("Promoting", f"rollout {rollout.id}: {turn.version(rollout.revision)} gets all traffic")
     if _in_force(turn, rollout.revision, 100):
