@@ -13,7 +13,7 @@ from .contract import DRAIN_HEADER, DRAIN_PATH
 from .lean import web
 from .observe.resources import ResourceReader
 from .telemetry import Telemetry
-from .telemetry.exposition import expose
+from .telemetry.exposition import Beside, expose
 from .telemetry.snapshot import take_snapshot
 
 
@@ -25,11 +25,13 @@ def make_app(
     drain: Callable[[], Awaitable[int]] | None = None,
     drain_key: str = "",
     clock: Callable[[], float] = time.time,
+    beside: Beside = (),
 ) -> web.Application:
     """The admin port's application; its handlers read `telemetry` in the event loop that writes it.
 
     `ready` answers whether this pod's model takes requests, or says in a few words why it does not. `drain` drains and
-    gives the number of connections left; without it there is no `/drain`. `clock` gives Unix seconds.
+    gives the number of connections left; without it there is no `/drain`. `clock` gives Unix seconds. `beside`: further
+    metrics.
     """
 
     async def sample() -> None:
@@ -38,7 +40,7 @@ def make_app(
 
     async def metrics(request: web.Request) -> web.Response:
         await sample()
-        content_type, pieces = expose(telemetry, request.headers.get("Accept", ""))
+        content_type, pieces = expose(telemetry, request.headers.get("Accept", ""), beside)
         text = []
         for piece in pieces:
             text.append(piece)

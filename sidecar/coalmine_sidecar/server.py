@@ -7,7 +7,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from time import monotonic
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 import psutil
 
 from .admin import make_app
-from .contract import RoutingError
+from .beside import Beside
+from .contract import Routing, RoutingError
 from .drain import Drain
 from .lean import web
 from .observe.observer import Observer
@@ -27,9 +28,13 @@ from .relay.relay import Relay
 from .relay.watcher import RoutingFile
 from .settings import Listen, Settings, open_socket
 from .telemetry import Telemetry
+from .telemetry.exposition import collect
 from .warmup import WarmUp
 
 if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+    from .push.pusher import Pushing
     from .relay.tls import Tls
 
 #: Seconds a listening socket stays open when the end has come: connections in its queue are accepted, not reset.
@@ -56,9 +61,11 @@ async def serve(settings: Settings) -> int:
         certificates = _certificates(settings, telemetry)
         model_tls, peer_tls, ingress_tls = map(certificates.get, ("model", "peer", "ingress"))
         outbox = Outbox(loop)
+        labels_socket = stack.enter_context(_open("feedback", Listen("127.0.0.1", 0)))
+        monitoring = Beside(telemetry, labels_socket, others=lambda: relay.others(), password=settings.redis_password)
         relay = Relay(
             telemetry,
-            Observer(telemetry, schedule=outbox.after, share=settings.observe_share),
+            Observer(telemetry, schedule=outbox.after, share=settings.observe_share, beside=monitoring),
             outbox=outbox,
             revision=settings.revision,
             model=settings.model,
@@ -66,10 +73,16 @@ async def serve(settings: Settings) -> int:
             max_connections=settings.max_connections,
             model_tls=model_tls,
             peers_tls=peer_tls,
+            feedback=labels_socket.getsockname()[:2],
         )
         stack.callback(relay.close)
         relay.own_addresses = _addresses(local_socket)
-        routing = RoutingFile(settings.routing, relay.use, telemetry.reload_failed)
+
+        def use(document: Routing) -> None:
+            relay.use(document)
+            monitoring.use(document)
+
+        routing = RoutingFile(settings.routing, use, telemetry.reload_failed)
         try:
             if not routing.read_first():
                 log.warning("waiting for the routing file %s", settings.routing)
@@ -93,6 +106,7 @@ async def serve(settings: Settings) -> int:
         resources = ResourceReader(
             settings.model_pid_file, memory_limit_bytes=settings.memory_limit, cpu_limit_cores=settings.cpu_limit
         )
+        beside: list[Callable[[], Iterable[Metric]]] = [monitoring.collect]
         drain = Drain(telemetry, (relay.ingress, relay.local), timeout=settings.drain_timeout, hold=settings.drain_hold)
         app = make_app(
             telemetry,
@@ -100,7 +114,9 @@ async def serve(settings: Settings) -> int:
             resources=resources,
             drain=drain.wait if settings.drain_key else None,
             drain_key=settings.drain_key,
+            beside=beside,
         )
+        pushing = _pushing(settings, telemetry, resources, beside)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         try:
@@ -123,7 +139,27 @@ async def serve(settings: Settings) -> int:
                 await _drain(front, server, deadline, signals)
         finally:
             await runner.cleanup()
+            await monitoring.stop()
+            if pushing is not None:
+                await pushing.stop()
     return 1 if signals.second.is_set() else 0
+
+
+def _pushing(
+    settings: Settings, telemetry: Telemetry, resources: ResourceReader, beside: list[Callable[[], Iterable[Metric]]]
+) -> Pushing | None:
+    """Metrics on their way to whom the flags name; what becomes of the pushes is one of them."""
+    if not settings.push:
+        return None
+    from .push.pusher import start, whose  # for those who use it
+
+    async def collected() -> list[Metric]:
+        telemetry.resources = await asyncio.to_thread(resources.read)
+        return collect(telemetry, beside)
+
+    pushing = start(settings.push, collected, lambda: whose(telemetry.routing, settings.pod))
+    beside.append(pushing.collect)
+    return pushing
 
 
 def _certificates(settings: Settings, telemetry: Telemetry) -> dict[str, Tls]:

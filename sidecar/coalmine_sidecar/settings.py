@@ -13,6 +13,7 @@ import msgspec
 
 from .contract import WarmupRequest, decode_warmup
 from .drain import HOLD
+from .push.settings import INTERVAL, PushSettings, graphite_prefix, otlp_url, take_push
 from .relay.names import split_address
 from .tlsflags import TlsFiles, take_tls
 
@@ -39,7 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `model_grpc`: where the model speaks gRPC, None: at `model`. `drain_key`: what a drain by HTTP has to show; empty:
     there is none. `drain_hold`: see `drain`, seconds. `observe_share`: of one core, 0 to 1, for reading answers.
     `warmup`: what the model answers before the pod is ready. `*_tls`: certificates towards the model, between sidecars,
-    for clients; None: none are used there.
+    for clients; None: none are used there. `push`: see PushSettings; nothing is pushed without asking.
+    `redis_password`: from the environment alone.
     """
 
     routing: Path
@@ -62,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_tls: TlsFiles | None = None
     peer_tls: TlsFiles | None = None
     ingress_tls: TlsFiles | None = None
+    push: PushSettings = PushSettings()
+    redis_password: str = ""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -114,13 +118,21 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
             flag(f"{purpose}-{file}", Path, "FILE", "")
     flag("model-server-name", str, "NAME", "localhost")
     flag("peer-server-name", str, "NAME", "")
+    flag("graphite", _address_or_none, "HOST:PORT", "")
+    flag("graphite-prefix", _reader(graphite_prefix), "NAME", "")
+    flag("graphite-tags", _true_or_false, "true|false", "true")
+    flag("otlp", _reader(otlp_url), "URL", "")
+    flag("push-interval", _number, "SECONDS", INTERVAL)
     given = vars(parser.parse_args(arguments))
     try:
         given |= take_tls(given)
+        given["push"] = take_push(given)
     except ValueError as error:
         parser.error(str(error))
     if circle := _circle(given):
         parser.error(circle)
+    # No flag: everybody on the machine can read those.
+    given["redis_password"] = environ.get(f"{PREFIX}REDIS_PASSWORD", "")
     pid_file = given.pop("model_pid_file")
     # Path("") is the working directory: an unset variable of a template must not become one.
     return Settings(model_pid_file=pid_file if pid_file != Path() else None, **given)
@@ -187,6 +199,24 @@ def _tls(text: str) -> str:
     if text not in ("", "verify", "insecure"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither verify nor insecure")
     return text
+
+
+def _true_or_false(text: str) -> str:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text
+
+
+def _reader(read: Callable[[str], str]) -> Callable[[str], str]:
+    """A reader whose ValueError is told as it is: argparse has a message of its own for that, with the text in it."""
+
+    def checked(text: str) -> str:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return checked
 
 
 def _warmup(text: str) -> tuple[WarmupRequest, ...]:

@@ -1,0 +1,174 @@
+"""Who takes metrics: Graphite by its plaintext protocol, and OTLP over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import math
+import ssl
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+import aiohttp
+import msgspec
+from prometheus_client.bridge.graphite import GraphiteBridge
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+from yarl import URL
+
+from ..outward import shown
+from . import otlp
+
+#: Seconds for one push.
+TIMEOUT: Final = 5.0
+#: Bytes of an OTLP receiver's answer that are read.
+READ: Final = 65536
+
+
+class PushError(Exception):
+    """A push that did not arrive, or not whole (`partial`); one line that says why, without secrets."""
+
+    def __init__(self, problem: str, *, partial: bool = False) -> None:
+        super().__init__(problem)
+        self.partial = partial
+
+
+class Receiver(Protocol):
+    """`kind` is the label of its counter, `name` is for logs. `push` raises PushError."""
+
+    kind: str
+    name: str
+
+    async def push(self, metrics: Sequence[Metric], resource: Mapping[str, str]) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Graphite:
+    """By prometheus_client's bridge, in a thread: it knows no event loop.
+
+    Every series has the pod's name in it (`pod`): without, the pods of a revision would write over each other's.
+    """
+
+    kind = "graphite"
+
+    def __init__(
+        self, address: tuple[str, int], *, prefix: str = "", tags: bool = True, timeout: float = TIMEOUT
+    ) -> None:
+        self.name = f"metrics to Graphite at {address[0]}:{address[1]}"
+        self._address = address
+        self._prefix = prefix
+        self._tags = tags
+        self._timeout = timeout
+
+    async def push(self, metrics: Sequence[Metric], resource: Mapping[str, str]) -> None:
+        pod = resource.get("service.instance.id", "")
+        bridge = GraphiteBridge(
+            self._address, registry=_Of(metrics, pod), timeout_seconds=self._timeout, tags=self._tags
+        )
+        try:
+            await asyncio.to_thread(bridge.push, self._prefix)
+        except TimeoutError:
+            raise PushError(f"took nothing within {self._timeout:g} s") from None
+        except OSError as error:
+            raise PushError(f"no connection: {error.strerror or error}") from None
+
+    async def close(self) -> None:
+        pass
+
+
+class _Of(Collector):
+    """Metrics that were collected already, in the event loop that writes them, as Graphite takes them."""
+
+    def __init__(self, metrics: Iterable[Metric], pod: str) -> None:
+        self._metrics = metrics
+        self._pod = pod
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._metrics:
+            found = Metric(metric.name, metric.documentation, metric.type)
+            for sample in metric.samples:
+                # Not a number is nothing to Graphite, and an empty part of a name breaks its path.
+                if not math.isnan(sample.value):
+                    labels = {name: value or "none" for name, value in sample.labels.items()}
+                    found.samples.append(sample._replace(labels=labels | {"pod": self._pod or "none"}))
+            yield found
+
+
+class Otlp:
+    """`url`: the whole one, http or https; its user and password are Basic authentication.
+
+    `clock`: Unix seconds; `started`: since when counters count.
+    """
+
+    kind = "otlp"
+
+    def __init__(self, url: str, *, started: float, clock: Callable[[], float], timeout: float = TIMEOUT) -> None:
+        self._url = URL(url)
+        self.name = f"metrics to {shown(self._url)}"
+        self._started = started
+        self._clock = clock
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def push(self, metrics: Sequence[Metric], resource: Mapping[str, str]) -> None:
+        now = self._clock()
+        told: list[otlp.Json] = []
+        for metric in metrics:
+            told += otlp.to_metrics(metric, started=self._started, now=now)
+            await asyncio.sleep(0)  # the requests' turn: they share this event loop
+        body = msgspec.json.encode(otlp.document(resource, told))
+        # zlib lets others run meanwhile; text as repetitive as this becomes a twentieth.
+        body = await asyncio.to_thread(gzip.compress, body, 1)
+        try:
+            status, answer = await self._post(body)
+        except TimeoutError:
+            raise PushError(f"no answer within {self._timeout.total:g} s") from None
+        except aiohttp.ClientConnectorError as error:
+            raise PushError(f"no connection: {error.strerror or error.os_error}") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise PushError(f"the connection broke: {type(error).__name__}") from None
+        if not 200 <= status < 300:
+            raise PushError(f"answered {status}")
+        if rejected := _rejected(answer):
+            raise PushError(f"did not take {rejected} of the values", partial=True)
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _post(self, body: bytes) -> tuple[int, bytes]:
+        session = self._session
+        if session is None:
+            session = self._session = await self._open()
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        async with session.post(
+            self._url, data=body, headers=headers, allow_redirects=False, timeout=self._timeout
+        ) as answer:
+            return answer.status, await answer.content.read(READ)
+
+    async def _open(self) -> aiohttp.ClientSession:
+        # What aiohttp would take has no authorities: see `lean`.
+        secure = await asyncio.to_thread(ssl.create_default_context) if self._url.scheme == "https" else True
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=1, ssl=secure), cookie_jar=aiohttp.DummyCookieJar()
+        )
+
+
+class _Partial(msgspec.Struct, rename="camel"):
+    rejected_data_points: int = 0
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    partial_success: _Partial | None = None
+
+
+def _rejected(answer: bytes) -> int:
+    """How many values a receiver that answered 200 did not take; 0 where it does not say."""
+    try:
+        # `strict=False`: protobuf's JSON writes 64-bit numbers as text.
+        found = msgspec.json.decode(answer, type=_Answer, strict=False) if answer else _Answer()
+    except (ValueError, RecursionError):
+        return 0
+    return found.partial_success.rejected_data_points if found.partial_success is not None else 0

@@ -1,0 +1,385 @@
+"""Metrics pushed to those who do not scrape: what arrives at Graphite's and OTLP's ports, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import math
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+    StateSetMetricFamily,
+)
+from prometheus_client.samples import Exemplar
+
+from coalmine_sidecar.contract import RevisionRoute, Routing
+from coalmine_sidecar.push.otlp import document, to_metrics
+from coalmine_sidecar.push.pusher import Pushing, start, whose
+from coalmine_sidecar.push.receivers import Graphite, Otlp
+from coalmine_sidecar.push.settings import PushSettings, graphite_prefix, otlp_url, take_push
+
+WHOSE = {"service.name": "fraud", "service.namespace": "ml", "service.instance.id": "fraud-1"}
+
+
+def families() -> list[Metric]:
+    requests = CounterMetricFamily("coalmine_requests", "Requests.", labels=("version", "code"))
+    requests.add_metric(("v1.2", "200"), 7)
+    requests.add_metric(("", "_other"), 0.5)
+    weight = GaugeMetricFamily("coalmine_route_weight", "Per cent.", value=90)
+    drift = GaugeMetricFamily("coalmine_drift", "Not known yet.", labels=("name",))
+    drift.add_metric(("age",), math.nan)
+    drift.add_metric(("sex",), -math.inf)
+    seconds = HistogramMetricFamily("coalmine_seconds", "Seconds.", labels=("version",))
+    exemplar = Exemplar({"trace_id": "0af7651916cd43dd8448eb211c80319c", "x": "y"}, 0.2, 1.5)
+    seconds.add_metric(("v1",), [("0.1", 1), ("0.5", 4, exemplar), ("+Inf", 6)], 3.25)
+    seconds.add_metric(("v2",), [("0.1", 0), ("0.5", 0), ("+Inf", 0)], 0)
+    empty = CounterMetricFamily("coalmine_nothing", "Nothing yet.", labels=("a",))
+    return [requests, weight, drift, seconds, empty]
+
+
+async def collected() -> Sequence[Metric]:
+    return families()
+
+
+def mapped(*metrics: Metric) -> dict[str, dict[str, Any]]:
+    found = [one for metric in metrics for one in to_metrics(metric, started=100.5, now=200)]
+    return {one["name"]: one for one in found}
+
+
+def attributes(point: dict[str, Any]) -> dict[str, str]:
+    return {one["key"]: one["value"]["stringValue"] for one in point["attributes"]}
+
+
+TIMES = {"startTimeUnixNano": "100500000000", "timeUnixNano": "200000000000"}
+
+
+def test_counters_are_monotonic_sums_since_the_start():
+    told = mapped(*families())
+    assert set(told) == {"coalmine_requests", "coalmine_route_weight", "coalmine_drift", "coalmine_seconds"}
+    requests = told["coalmine_requests"]
+    assert requests["description"] == "Requests."
+    total = requests["sum"]
+    assert (total["isMonotonic"], total["aggregationTemporality"]) == (True, 2)
+    first, second = total["dataPoints"]
+    assert attributes(first) == {"version": "v1.2", "code": "200"}
+    assert (first["asDouble"], second["asDouble"]) == (7, 0.5)
+    assert {name: first[name] for name in TIMES} == TIMES
+
+
+def test_gauges_are_gauges_and_no_number_is_text():
+    told = mapped(*families())
+    (weight,) = told["coalmine_route_weight"]["gauge"]["dataPoints"]
+    assert (weight["asDouble"], weight["attributes"], weight["timeUnixNano"]) == (90, [], "200000000000")
+    assert [one["asDouble"] for one in told["coalmine_drift"]["gauge"]["dataPoints"]] == ["NaN", "-Infinity"]
+
+
+def test_buckets_of_histograms_are_no_longer_cumulative():
+    histogram = mapped(*families())["coalmine_seconds"]["histogram"]
+    assert histogram["aggregationTemporality"] == 2
+    first, second = histogram["dataPoints"]
+    assert attributes(first) == {"version": "v1"}
+    assert first["explicitBounds"] == [0.1, 0.5]
+    assert first["bucketCounts"] == ["1", "3", "2"]
+    assert (first["count"], first["sum"]) == ("6", 3.25)
+    assert {name: first[name] for name in TIMES} == TIMES
+    assert first["exemplars"] == [
+        {
+            "asDouble": 0.2,
+            "timeUnixNano": "1500000000",
+            "traceId": "0af7651916cd43dd8448eb211c80319c",
+            "filteredAttributes": [{"key": "x", "value": {"stringValue": "y"}}],
+        }
+    ]
+    assert (second["bucketCounts"], second["count"], second["sum"]) == (["0", "0", "0"], "0", 0)
+    assert "exemplars" not in second
+
+
+def test_what_otlp_has_no_kind_for_is_a_gauge():
+    info = InfoMetricFamily("coalmine_build", "Build.", value={"version": "1"})
+    states = StateSetMetricFamily("coalmine_state", "State.", value={"open": True, "closed": False})
+    told = mapped(info, states)
+    assert attributes(told["coalmine_build_info"]["gauge"]["dataPoints"][0]) == {"version": "1"}
+    points = told["coalmine_state"]["gauge"]["dataPoints"]
+    assert {attributes(one)["coalmine_state"]: one["asDouble"] for one in points} == {"open": 1, "closed": 0}
+
+
+def test_a_document_says_whose_metrics_they_are():
+    (told,) = document(WHOSE, [])["resourceMetrics"]
+    assert attributes(told["resource"]) == WHOSE
+    assert told["scopeMetrics"][0]["scope"]["name"] == "coalmine_sidecar"
+
+
+def test_nothing_is_pushed_before_it_is_known_for_whom():
+    route = RevisionRoute(name="a", version="v1", track="stable", weight=100)
+    routing = Routing(deployment="fraud", namespace="ml", model="m", generation=1, revisions=(route,))
+    assert whose(None, "fraud-1") is None
+    assert whose(routing, "fraud-1") == WHOSE
+
+
+@pytest.mark.parametrize(
+    ("given", "whole"),
+    [
+        ("", ""),
+        ("http://otel:4318", "http://otel:4318/v1/metrics"),
+        ("http://otel:4318/", "http://otel:4318/v1/metrics"),
+        ("https://u:p@prometheus/api/v1/otlp", "https://u:p@prometheus/api/v1/otlp/v1/metrics"),
+        ("http://otel/v1/metrics?tenant=a", "http://otel/v1/metrics?tenant=a"),
+        ("http://otel/x?tenant=a", "http://otel/x/v1/metrics?tenant=a"),
+    ],
+)
+def test_a_receivers_base_is_enough(given: str, whole: str):
+    assert otlp_url(given) == whole
+
+
+@pytest.mark.parametrize("text", ["otel:4318", "grpc://otel", "http://", "http://u:s3cret@:80", "http://a:s3cret", "ä"])
+def test_what_is_no_url_is_refused_without_its_text(text: str):
+    with pytest.raises(ValueError, match=r"^no URL: write [^\n]*$") as refused:
+        otlp_url(text)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", [".", "a.", "a..b", "a b", "ä", "a\n"])
+def test_what_is_no_prefix_is_refused(text: str):
+    with pytest.raises(ValueError, match="is no prefix"):
+        graphite_prefix(text)
+
+
+def test_pushing_every_moment_is_refused():
+    given = {"graphite": ("h", 1), "graphite_prefix": "", "graphite_tags": "true", "otlp": "", "push_interval": 0.5}
+    with pytest.raises(ValueError, match=r"^--push-interval: 0.5 is under 1 second$"):
+        take_push(dict(given))
+    assert not take_push(given | {"graphite": None}), "nobody is asked how often nothing is pushed"
+
+
+# Graphite
+
+
+class Carbon:
+    """Graphite's port: reads its plaintext protocol as carbon does, strictly. `series`: the last value of each."""
+
+    def __init__(self) -> None:
+        self.series: dict[str, float] = {}
+        self.pushes = 0
+        self.wrong: list[str] = []
+        self.port = 0
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for line in (await reader.read(-1)).decode("ascii").splitlines():
+            try:
+                path, value, at = line.split(" ")
+                name, *tags = path.split(";")
+                assert all(name.split("."))
+                assert all(key and value for key, _, value in (tag.partition("=") for tag in tags))
+                assert int(at) > 0
+                self.series[path] = float(value)
+            except (ValueError, AssertionError):
+                self.wrong.append(line)
+        self.pushes += 1
+        writer.close()
+
+
+@asynccontextmanager
+async def carbon() -> AsyncIterator[Carbon]:
+    one = Carbon()
+    server = await asyncio.start_server(one.take, "127.0.0.1", 0)
+    one.port = server.sockets[0].getsockname()[1]
+    yield one
+    server.close()
+
+
+async def taken(sink: Carbon, pushes: int) -> None:
+    """Until it has read as many; a push ends when its bytes are on their way."""
+    for _ in range(5000):
+        if sink.pushes >= pushes:
+            return
+        await asyncio.sleep(0.002)
+    pytest.fail(f"{sink.pushes} pushes of {pushes}")
+
+
+async def until(pushing: Pushing, to: str, outcome: str, count: int = 1) -> None:
+    for _ in range(5000):
+        if pushing.pushes[to, outcome] >= count:
+            return
+        await asyncio.sleep(0.002)
+    pytest.fail(f"{pushing.pushes}")
+
+
+def pushing(settings: PushSettings) -> Pushing:
+    """At an interval that flags refuse: tests are not to wait."""
+    return start(settings, collected, lambda: WHOSE)
+
+
+async def test_graphite_gets_every_sample_with_tags():
+    async with carbon() as sink:
+        running = pushing(PushSettings(graphite=("127.0.0.1", sink.port), prefix="ml.models", interval=0.01))
+        await until(running, "graphite", "ok", 2)
+        await running.stop()
+        await taken(sink, 2)
+    assert sink.wrong == []
+    assert sink.series == {
+        "ml.models.coalmine_requests_total;code=200;pod=fraud-1;version=v1_2": 7,
+        "ml.models.coalmine_requests_total;code=_other;pod=fraud-1;version=none": 0.5,
+        "ml.models.coalmine_route_weight;pod=fraud-1": 90,
+        "ml.models.coalmine_drift;name=sex;pod=fraud-1": -math.inf,
+        "ml.models.coalmine_seconds_bucket;le=0_1;pod=fraud-1;version=v1": 1,
+        "ml.models.coalmine_seconds_bucket;le=0_5;pod=fraud-1;version=v1": 4,
+        "ml.models.coalmine_seconds_bucket;le=_Inf;pod=fraud-1;version=v1": 6,
+        "ml.models.coalmine_seconds_count;pod=fraud-1;version=v1": 6,
+        "ml.models.coalmine_seconds_sum;pod=fraud-1;version=v1": 3.25,
+        "ml.models.coalmine_seconds_bucket;le=0_1;pod=fraud-1;version=v2": 0,
+        "ml.models.coalmine_seconds_bucket;le=0_5;pod=fraud-1;version=v2": 0,
+        "ml.models.coalmine_seconds_bucket;le=_Inf;pod=fraud-1;version=v2": 0,
+        "ml.models.coalmine_seconds_count;pod=fraud-1;version=v2": 0,
+        "ml.models.coalmine_seconds_sum;pod=fraud-1;version=v2": 0,
+    }
+
+
+async def test_an_older_graphite_gets_labels_in_names():
+    async with carbon() as sink:
+        await Graphite(("127.0.0.1", sink.port), tags=False).push(families(), WHOSE)
+        await taken(sink, 1)
+    assert sink.wrong == []
+    assert sink.series["coalmine_requests_total.code.200.pod.fraud-1.version.v1_2"] == 7
+    assert len(sink.series) == 14
+
+
+async def test_pods_do_not_write_over_each_other():
+    async with carbon() as sink:
+        for pod in ("fraud-1", "fraud-2"):
+            await Graphite(("127.0.0.1", sink.port)).push(families(), WHOSE | {"service.instance.id": pod})
+        await taken(sink, 2)
+    assert len(sink.series) == 28
+
+
+async def test_a_graphite_that_is_away_is_told_once_and_asked_less_often(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        running = pushing(PushSettings(graphite=("127.0.0.1", port), interval=0.002))
+        await until(running, "graphite", "failed", 4)
+        await running.stop()
+    assert running.pushes["graphite", "ok"] == 0
+    assert caplog.messages == [f"metrics to Graphite at 127.0.0.1:{port}: no connection: Connection refused"]
+
+
+# OTLP
+
+
+class Collector:
+    """A receiver of OTLP over HTTP. `answer`: status and body."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[dict[str, str], Any]] = []
+        self.answer: tuple[int, bytes] = (200, b"{}")
+        self.hangs = False
+        self.url = ""
+
+    async def take(self, request: web.Request) -> web.Response:
+        body = await request.read()  # aiohttp's server unpacks it
+        if self.hangs:
+            await asyncio.sleep(60)
+        self.got.append((dict(request.headers), json.loads(body)))
+        status, text = self.answer
+        return web.Response(status=status, body=text, headers={"Location": "/elsewhere"})
+
+
+@asynccontextmanager
+async def collector() -> AsyncIterator[Collector]:
+    one = Collector()
+    app = web.Application()
+    app.router.add_post("/v1/metrics", one.take)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    one.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/metrics"
+    yield one
+    await runner.cleanup()
+
+
+async def test_otlp_is_posted_as_json():
+    async with collector() as sink:
+        running = pushing(PushSettings(otlp=sink.url.replace("//", "//user:s3cret@"), interval=0.01))
+        await until(running, "otlp", "ok", 2)
+        await running.stop()
+    headers, told = sink.got[0]
+    assert headers["Content-Type"] == "application/json"
+    assert headers["Content-Encoding"] == "gzip"
+    assert headers["Authorization"] == "Basic " + base64.b64encode(b"user:s3cret").decode()
+    (scope,) = told["resourceMetrics"][0]["scopeMetrics"]
+    assert {one["name"] for one in scope["metrics"]} == {
+        "coalmine_requests",
+        "coalmine_route_weight",
+        "coalmine_drift",
+        "coalmine_seconds",
+    }
+    first, second = (one["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0] for _, one in sink.got[:2])
+    (before, _), (after, _) = first["sum"]["dataPoints"], second["sum"]["dataPoints"]
+    assert before["startTimeUnixNano"] == after["startTimeUnixNano"], "counters count from one start on"
+    assert int(before["startTimeUnixNano"]) < int(before["timeUnixNano"]) < int(after["timeUnixNano"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "says"),
+    [
+        ((200, b'{"partialSuccess":{"rejectedDataPoints":"3"}}'), "partial", "did not take 3 of the values"),
+        ((200, b'{"partialSuccess":{"errorMessage":"slow down"}}'), "ok", ""),
+        ((200, b"fine"), "ok", ""),
+        ((204, b""), "ok", ""),
+        ((400, b"secrets of others"), "failed", "answered 400"),
+        ((503, b""), "failed", "answered 503"),
+        ((307, b""), "failed", "answered 307"),
+    ],
+)
+async def test_what_becomes_of_a_push(
+    answer: tuple[int, bytes], outcome: str, says: str, caplog: pytest.LogCaptureFixture
+):
+    async with collector() as sink:
+        sink.answer = answer
+        running = pushing(PushSettings(otlp=sink.url.replace("//", "//user:s3cret@") + "?key=s3cret", interval=0.01))
+        await until(running, "otlp", outcome)
+        await running.stop()
+        samples = [(sample.labels["outcome"], sample.value) for one in running.collect() for sample in one.samples]
+    assert caplog.messages == ([f"metrics to {sink.url}: {says}"] if says else [])
+    assert {name for name, value in samples if value} == {outcome}
+    assert {name for name, _ in samples} == {"ok", "partial", "failed"}
+
+
+async def test_a_receiver_that_hangs_holds_up_no_other():
+    async with collector() as sink, carbon() as graphite:
+        sink.hangs = True
+        running = pushing(PushSettings(otlp=sink.url, graphite=("127.0.0.1", graphite.port), interval=0.01))
+        await until(running, "graphite", "ok", 3)
+        assert running.pushes["otlp", "ok"] == running.pushes["otlp", "failed"] == 0
+        await running.stop()
+
+
+async def test_a_receiver_that_hangs_is_given_up():
+    async with collector() as sink:
+        sink.hangs = True
+        otlp = Otlp(sink.url, started=0, clock=lambda: 1.0, timeout=0.05)
+        with pytest.raises(Exception, match=r"^no answer within 0.05 s$"):
+            await otlp.push(families(), WHOSE)
+        await otlp.close()
+
+
+async def test_a_figure_that_cannot_be_written_is_counted(caplog: pytest.LogCaptureFixture):
+    async def wrong() -> Sequence[Metric]:
+        raise ZeroDivisionError
+
+    running = start(PushSettings(otlp="http://127.0.0.1:1/", interval=0.01), wrong, lambda: WHOSE)
+    await until(running, "otlp", "failed", 2)
+    await running.stop()
+    assert caplog.messages == ["metrics to http://127.0.0.1:1/: could not be made: ZeroDivisionError"]
