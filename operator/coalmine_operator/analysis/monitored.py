@@ -11,7 +11,10 @@ alarm at R >= A comes after A windows or more on average while nothing changes, 
 long all was well before. Windows are as long as WINDOW and have FEWEST rows: one without rows says nothing and would
 still add 1 to R. A restart of the operator begins all sums anew, which can only make an alarm later.
 
-Simulated with 10 bins and a baseline of 5,000 rows that is a sample itself: tests/unit/test_simulation_monitored.py.
+With 10 bins, 1 % of the rows without a value, and a baseline of 5,000 rows that is a sample itself (both are held to it
+by tests/unit/test_simulation_monitored.py): without drift log_e reaches log(20) in 0.8 % of streams of 100 looks, and R
+an A of 2,880 windows of 100 rows, which is 30 days, in 16 % of streams as long as that. A PSI of 0.12 is found by log_e
+at log(20) in 130 predictions (median; at log(1000) in 250), by R in 4 windows of 100.
 """
 
 from __future__ import annotations
@@ -69,6 +72,12 @@ class Watched(Struct, frozen=True, kw_only=True):
     def log_e_mean(self) -> float | None:
         """Log of the mean of the features' e-values, an e-value however they depend on each other; None of none."""
         logs = [column.log_e for column in self.columns if column.kind == "feature"]
+        return log_mean_exp(logs) if logs else None
+
+    @property
+    def log_r_mean(self) -> float | None:
+        """Log of the mean of the features' R, which keeps the promise for all together; None before any window."""
+        logs = [c.run_length.log_r for c in self.columns if c.kind == "feature" and c.run_length.windows]
         return log_mean_exp(logs) if logs else None
 
 

@@ -29,6 +29,7 @@ _FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "drift_log_e": ("Log e-value against 'as in the baseline', over all rows.", ("kind", "name")),
     "drift_run_length_log": ("Log of the run-length statistic after the last whole window.", ("kind", "name")),
     "drift_log_e_mean": ("Log of the mean of the features' e-values.", ()),
+    "drift_run_length_log_mean": ("Log of the mean of the features' run-length statistics.", ()),
     "drift_alarm_threshold_log": ("Log of the run-length statistic at which an alarm is due.", ()),
 }
 #: Of each kind of column, whose label is called like the kind.
@@ -103,9 +104,9 @@ class _Told:
             self._add("drift_log_e", column.log_e, column.kind, column.name)
             if column.run_length.windows:
                 self._add("drift_run_length_log", column.run_length.log_r, column.kind, column.name)
-        mean = watched.log_e_mean
-        if mean is not None:
-            self._add("drift_log_e_mean", mean)
+        for name, mean in (("log_e", watched.log_e_mean), ("run_length_log", watched.log_r_mean)):
+            if mean is not None:
+                self._add(f"drift_{name}_mean", mean)
 
     def _add(self, name: str, value: float, *labels: str) -> None:
         if math.isnan(value):
