@@ -28,6 +28,8 @@ DECILES: Final = 10
 MAX_NAMES: Final = 20
 #: A probability nearer to 0 or 1 counts as this near, as scikit-learn had it: one sure mistake is no infinite loss.
 _CLIP: Final = 1e-15
+#: A larger number's square would be the only one in a sum.
+_LARGEST: Final = 1e100
 
 
 class OutcomeCounts:
@@ -172,7 +174,7 @@ class PerformanceCounters:
         decile[2] += 1.0
 
     def _judge_number(self, score: float | None, truth: float) -> None:
-        if score is None:
+        if score is None or abs(score) > _LARGEST or abs(truth) > _LARGEST:
             return
         self.scored += 1
         error = truth - score
