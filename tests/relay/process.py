@@ -60,10 +60,16 @@ class Sidecar:
 
 @asynccontextmanager
 async def sidecar(
-    routing: Path, model: int, *flags: str, revision: str = "a", ingress: socket.socket | None = None
+    routing: Path,
+    model: int,
+    *flags: str,
+    revision: str = "a",
+    ingress: socket.socket | None = None,
+    local: socket.socket | None = None,
+    **environment: str,
 ) -> AsyncIterator[Sidecar]:
     """All its sockets are inherited, so that it can be spoken to before it listens."""
-    sockets = {role: _listening() for role in ("local", "admin")} | {"ingress": ingress or _listening()}
+    sockets = {"local": local or listening(), "admin": listening(), "ingress": ingress or listening()}
     addresses = [f"--{role}=fd:{opened.fileno()}" for role, opened in sockets.items()]
     process = await start(
         *addresses,
@@ -73,10 +79,11 @@ async def sidecar(
         f"--model=127.0.0.1:{model}",
         *flags,
         pass_fds=tuple(opened.fileno() for opened in sockets.values()),
+        **environment,
     )
     ports = {role: opened.getsockname()[1] for role, opened in sockets.items()}
     for opened in sockets.values():
-        if opened is not ingress:
+        if opened not in (ingress, local):
             opened.close()
     running = Sidecar(process, ports)
     try:
@@ -102,7 +109,7 @@ async def start(*flags: str, pass_fds: tuple[int, ...] = (), **environment: str)
     )
 
 
-def _listening() -> socket.socket:
+def listening() -> socket.socket:
     opened = socket.socket()
     opened.bind(("127.0.0.1", 0))
     opened.listen(512)

@@ -6,7 +6,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import UNSET
 
@@ -17,7 +17,7 @@ from ..telemetry.counters import bump
 from .budget import CpuBudget
 from .record import record
 from .stream import Follower
-from .watching import Remember, Watching
+from .watching import Remembering, Watching
 
 if TYPE_CHECKING:
     from ..monitoring import Monitoring
@@ -34,6 +34,20 @@ _GZIP: Final = b"\x1f\x8b"
 _Offered = tuple[Series, EpochCell | None, bytes, bytes, int | None, "Question | None", bytes]
 
 
+class Beside(Remembering, Protocol):
+    """See coalmine_sidecar.beside."""
+
+    def log(
+        self,
+        series: Series,
+        path: bytes,
+        question: Question,
+        content_type: bytes,
+        json_length: int | None,
+        body: bytes,
+    ) -> None: ...
+
+
 class Observer:
     """Of the ingress role. What it has no time or room for is counted as skipped, never waited for.
 
@@ -48,9 +62,9 @@ class Observer:
         clock: Callable[[], float] = time.perf_counter,
         share: float = 0.2,
         draw: Callable[[], float] = random.random,
-        remember: Remember | None = None,
+        beside: Beside | None = None,
     ) -> None:
-        """`remember`: keeps predictions for which feedback may come."""
+        """`beside`: who keeps predictions until feedback comes, and who logs."""
         self._telemetry = telemetry
         self._schedule = schedule
         self._clock = clock
@@ -59,7 +73,7 @@ class Observer:
         self._queue: deque[_Offered | Follower] = deque()
         self._queued_bytes = 0
         self._scheduled = False
-        self._remember = remember
+        self._beside = beside
         self._watching: Watching | None = None
 
     def offer(
@@ -78,7 +92,11 @@ class Observer:
         `cell` is None where the request was not drawn for this revision by weight or affinity. `question`: what was
         asked, where that is monitored.
         """
-        size = len(body) if question is None else len(body) + question.size
+        size = len(body)
+        if question is not None:
+            size += question.size
+            if self._beside is not None:
+                self._beside.log(series, path, question, content_type, json_length, body)
         if len(self._queue) >= MAX_QUEUED or self._queued_bytes + size > MAX_QUEUED_BYTES:
             bump(series.skipped, "queue")
             return
@@ -156,8 +174,8 @@ class Observer:
     def _watching_as(self, monitoring: Monitoring) -> Watching:
         watching = self._watching
         if watching is None or watching.monitoring is not monitoring:
-            remember = self._remember if monitoring.feedback is not None else None
-            self._watching = watching = Watching(monitoring, remember)
+            remembers = self._beside is not None and monitoring.feedback is not None
+            self._watching = watching = Watching(monitoring, self._beside if remembers else None)
         return watching
 
     def _count(self, series: Series, cell: EpochCell | None, answer: Answer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..feedback.labels import class_text
 from ..feedback.predicted import Predicted
@@ -23,19 +23,22 @@ _GZIP: Final = b"\x1f\x8b"
 #: Before the names of slices among those of features: no feature has one.
 _SLICE: Final = "\0"
 
-#: Keeps a prediction until its label comes; the text is another id that it may be asked for by, or empty.
-Remember = Callable[[Predicted, str], None]
+
+class Remembering(Protocol):
+    """Keeps a prediction until its label comes; `other`: another id that it may be asked for by, or empty."""
+
+    def remember(self, predicted: Predicted, other: str) -> None: ...
 
 
 class Watching:
-    """What one routing file's `monitoring` asks for. `remember`: None where there is no feedback."""
+    """What one routing file's `monitoring` asks for. `remembering`: None where there is no feedback."""
 
     def __init__(
-        self, monitoring: Monitoring, remember: Remember | None, *, clock: Callable[[], float] = time.time
+        self, monitoring: Monitoring, remembering: Remembering | None, *, clock: Callable[[], float] = time.time
     ) -> None:
         """`clock`: Unix seconds."""
         self.monitoring = monitoring
-        self._remember = remember
+        self._remembering = remembering
         self._clock = clock
         self._predicts = monitoring.task != "text"
         by_path = [(_SLICE + one.attribute, one.path) for one in monitoring.slices if one.path]
@@ -57,10 +60,10 @@ class Watching:
         predicted = self._predicted(series, watched, question, answer, asked)
         if predicted is not None:
             watched.performance.predicted(predicted)
-            if self._remember is not None:
+            if self._remembering is not None:
                 other = "" if question.given else self._other_id(path, question, answer)
                 if predicted.id or other:
-                    self._remember(predicted, other)
+                    self._remembering.remember(predicted, other)
 
     def _asked(self, watched: Watched, protocol: str, path: bytes, question: Question) -> Asked | None:
         if question.body is None:
