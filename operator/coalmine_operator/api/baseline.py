@@ -110,6 +110,14 @@ class Baseline(_Part, frozen=True, kw_only=True, omit_defaults=True):
     performance: Performance | None = None
 
 
+#: The mappings of a file, and what they are.
+_MAPPINGS: Final[tuple[tuple[str, Any], ...]] = (
+    ("features", dict[monitoring.Name, Column]),
+    ("outputs", dict[monitoring.Name, Column]),
+    ("performance.metrics", dict[str, Figure]),
+)
+
+
 def digest_of(data: bytes) -> str:
     """`sha256:` and the hexadecimal digest of a file's bytes."""
     return _PREFIX + hashlib.sha256(data).hexdigest()
@@ -234,13 +242,13 @@ def _wrong_type(data: bytes, error: msgspec.ValidationError) -> str:
     message, _, path = str(error).partition(" - at `$")
     if "[...]" in path:
         raw: Any = msgspec.json.decode(data)
-        for part, kind in (("features", Column), ("outputs", Column), ("performance.metrics", Figure)):
+        for part, kind in _MAPPINGS:
             found = raw
             for key in part.split("."):
                 found = found.get(key) if isinstance(found, dict) else None
             for name, value in found.items() if isinstance(found, dict) else ():
                 try:
-                    msgspec.convert({name: value}, dict[monitoring.Name, kind])  # type: ignore[valid-type] - of a loop
+                    msgspec.convert({name: value}, kind)
                 except msgspec.ValidationError as wrong:
                     message, _, rest = str(wrong).partition(" - at `$[...]")
                     return f"{key_path(part, name)}{rest.rstrip('`')}: {_lower(message)}"

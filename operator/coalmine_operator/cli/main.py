@@ -11,6 +11,7 @@ from importlib.metadata import version
 import click
 
 from ..api.problems import Invalid
+from .baseline import baseline
 from .errors import CliError
 from .lint import lint
 from .orders import commands
@@ -27,7 +28,7 @@ def coalmine(context: click.Context, debug: bool) -> None:
     context.obj = debug
 
 
-for _command in (run, status, history, lint, *commands()):
+for _command in (run, status, history, lint, baseline, *commands()):
     coalmine.add_command(_command)
 
 
