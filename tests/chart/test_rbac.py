@@ -93,5 +93,5 @@ def test_the_list_of_calls_names_what_the_operator_watches_and_applies() -> None
     for kind in kinds.CHILDREN:
         deleted = set() if kind is kinds.SECRET else {"delete"}
         assert by_resource[kind.group, kind.plural] >= {"create", "patch"} | deleted, kind.name
-    known = {(kind.group, kind.plural) for kind in (*kinds.WATCHED, kinds.EVENT)}
+    known = {(kind.group, kind.plural) for kind in (*kinds.WATCHED, kinds.EVENT, kinds.CONFIG_MAP)}
     assert {(group, resource.partition("/")[0]) for group, resource in by_resource} == known

@@ -134,7 +134,9 @@ def test_a_rollout_a_version_that_does_not_start_and_an_order(
     """With the rights of its own, so far as a story needs them; which these are is asked in the end."""
     fraud.apply(manifest("fraud", model_image, "v2", replicas=2, **FORGETFUL))
     fraud.healthy("v2")
-    broken = manifest("fraud", model_image, "broken", progressDeadlineSeconds=20, **FORGETFUL)
+    # Its baseline is asked for, though it is not there.
+    monitoring = {"baseline": {"configMap": "fraud-broken"}}
+    broken = manifest("fraud", model_image, "broken", progressDeadlineSeconds=20, monitoring=monitoring, **FORGETFUL)
     broken["spec"]["template"]["spec"]["containers"][0]["command"] = ["python3", "-c", "raise SystemExit('no weights')"]
     fraud.apply(broken)
     # With the last lines of its log.

@@ -15,12 +15,14 @@ from msgspec import Struct
 
 from coalmine_sidecar.contract import DRAIN_HEADER, DRAIN_PATH
 
+from ..api.monitoring import SecretKey
 from ..api.problems import Invalid, Problem, key_path, show
 from ..api.spec import ModelTls, Tls
 from ..api.template import model_container
 from . import tls
 from .container import PORT
 from .labels import MODEL_PORT, ROUTING
+from .monitoring import REDIS_PASSWORD
 from .part import Part
 from .quantity import parse_quantity
 
@@ -53,13 +55,17 @@ _TAKEN: Final = f"is the sidecar's: ports {INGRESS_PORT} to {ADMIN_PORT} have to
 
 
 class InjectionSettings(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """What the operator was installed with. There is no CPU limit: throttling shows in every tail latency."""
+    """What the operator was installed with. There is no CPU limit: throttling shows in every tail latency.
+
+    `push`: the sidecar's flags about who gets its metrics without asking.
+    """
 
     image: str
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     cpu_request: str = "50m"
     memory_request: str = "64Mi"
     memory_limit: str = "256Mi"
+    push: tuple[str, ...] = ()
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -70,6 +76,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     routing file is its annotation. `readiness`: a probe for a model without one. `drain_key`: what kubelet shows when
     it asks for the drain, since the admin port is open to the cluster. `warmup`: the value of the sidecar's flag.
     `model_tls`, `peer_tls`: certificates towards the model, and between sidecars, which are called `peer_name` there.
+    `redis_password`: where the password of the Redis is that predictions wait in for their labels.
     """
 
     revision: str
@@ -83,6 +90,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     model_tls: ModelTls | None = None
     peer_tls: Tls | None = None
     peer_name: str = ""
+    redis_password: SecretKey | None = None
 
 
 class Injected(Struct, frozen=True, kw_only=True):
@@ -114,7 +122,7 @@ def inject(pod: Mapping[str, Any], settings: InjectionSettings, *, identity: Ide
     index = _model_index(spec, containers, identity)
     grace = spec.whole("terminationGracePeriodSeconds", _GRACE)
     drain = max(1, grace * _SHARE[0] // _SHARE[1])
-    arguments = _arguments(identity, containers[index], drain)
+    arguments = [*_arguments(identity, containers[index], drain), *settings.push]
     model = _model(containers[index], identity, drain)
     if spec.problems:
         raise Invalid(spec.problems)
@@ -249,6 +257,7 @@ def _sidecar(settings: InjectionSettings, identity: Identity, arguments: list[st
         "env": [
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "COALMINE_DRAIN_KEY", "value": identity.drain_key},
+            *_redis_password(identity.redis_password),
         ],
         "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in PORT_NAMES.items()],
         # Up is enough to start the model, which may take minutes to load; the routing file may come meanwhile.
@@ -270,6 +279,14 @@ def _sidecar(settings: InjectionSettings, identity: Identity, arguments: list[st
         },
         "volumeMounts": mounts,
     }
+
+
+def _redis_password(secret: SecretKey | None) -> list[dict[str, Any]]:
+    """Optional: without it labels find no prediction, which is counted; a pod that does not start would be worse."""
+    if secret is None:
+        return []
+    source = {"secretKeyRef": {"name": secret.name, "key": secret.key, "optional": True}}
+    return [{"name": REDIS_PASSWORD, "valueFrom": source}]
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:

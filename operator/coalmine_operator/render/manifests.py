@@ -15,9 +15,11 @@ from typing import Final
 from urllib.parse import quote
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from coalmine_sidecar import contract
 
+from ..api.monitoring import SecretKey
 from ..api.problems import Invalid, Problem
 from ..api.spec import API_VERSION, KIND, Metadata, Model, ModelDeploymentSpec, Tls
 from ..api.warmup import warmup_text
@@ -89,7 +91,8 @@ def manifests(
         objects.append(children.routing_secret(routing))
     stable = {route.revision for route in (plan.routing.routes if plan.routing else ()) if route.track == "stable"}
     for record in plan.records:
-        template = _template(record, owner, metadata, settings, (injected or {}).get(record.name, ()))
+        operations = (injected or {}).get(record.name, ())
+        template = _template(record, owner, metadata, settings, operations, spec)
         objects.append(children.controller_revision(record, patch.diff(record.template, template)))
         if record.name not in plan.replicas:
             continue
@@ -106,26 +109,40 @@ def drain_key(uid: str, revision: str) -> str:
 
 
 def inject_revision(
-    record: RevisionRecord, owner: OwnerRef, metadata: Metadata, settings: InjectionSettings
+    record: RevisionRecord,
+    owner: OwnerRef,
+    metadata: Metadata,
+    settings: InjectionSettings,
+    redis_password: SecretKey | None = None,
 ) -> Injected:
-    """The template of a revision as `settings` make it, with what there is to say about it. Raises Invalid."""
+    """The template of a revision as `settings` make it, with what there is to say about it. Raises Invalid.
+
+    Like the settings, `redis_password` is what it is when the sidecar is put in: another one restarts no pod.
+    """
     template = copy.deepcopy(record.template)
     about = {**(template.get("metadata") or {})}
     about["labels"] = labels.of_pod(about.get("labels") or {}, metadata.name, record.name, record.version)
     template["metadata"] = about
     identity = _identity(owner.uid, metadata, record.name, record.model, record.tls)
+    identity = replace(identity, redis_password=redis_password)
     return inject(template, settings, identity=identity, path="spec.template")
 
 
 def _template(
-    record: RevisionRecord, owner: OwnerRef, metadata: Metadata, settings: InjectionSettings, injected: Patch
+    record: RevisionRecord,
+    owner: OwnerRef,
+    metadata: Metadata,
+    settings: InjectionSettings,
+    injected: Patch,
+    spec: ModelDeploymentSpec,
 ) -> Object:
     if injected:
         try:
             return patch.apply(record.template, injected)
         except ValueError:
             pass  # Somebody wrote into the annotation: a restart is better than no pods.
-    return inject_revision(record, owner, metadata, settings).pod
+    password = monitoring.redis_password(spec.monitoring)
+    return inject_revision(record, owner, metadata, settings, password).pod
 
 
 def _identity(uid: str, metadata: Metadata, revision: str, model: Model, peers: Tls | None) -> Identity:

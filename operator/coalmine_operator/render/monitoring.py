@@ -13,11 +13,13 @@ from msgspec.structs import replace
 from coalmine_sidecar import monitoring as contract
 
 from ..api.baseline import for_sidecar
-from ..api.monitoring import Feature, Feedback, Monitoring, PayloadLog
+from ..api.monitoring import Feature, Feedback, Monitoring, PayloadLog, SecretKey
 from ..api.problems import Problem, show
 from ..api.spec import ModelDeploymentSpec
 from ..engine.model import BaselineState
 
+#: Where a sidecar finds the password of its Redis.
+REDIS_PASSWORD: Final = "COALMINE_REDIS_PASSWORD"  # noqa: S105 - the name of a variable
 #: Bytes of all baselines together. They are in the routing file, and so in a Secret, which has at most a megabyte; two
 #: hundred features of ten bins take a sixth of it.
 MAX_BASELINES: Final = 256 << 10
@@ -71,6 +73,22 @@ def problems(spec: ModelDeploymentSpec) -> Iterator[Problem]:
     if monitoring.payload_log is not None and (file := monitoring.payload_log.file):
         path = "spec.monitoring.payloadLog.file"
         yield Problem(path, f"{show(file)} is for `coalmine run`: a sidecar in a cluster has no disk, so give a url")
+
+
+def ignored(monitoring: Monitoring | None) -> Iterator[str]:
+    """What has no effect on this machine, a line each."""
+    if monitoring is None:
+        return
+    baseline = monitoring.baseline
+    if baseline is not None and baseline.config_map:
+        yield f"spec.monitoring.baseline.configMap: ignored: {baseline.key} is looked for beside the manifest"
+    if redis_password(monitoring) is not None:
+        yield f"spec.monitoring.feedback.redis.passwordSecret: ignored: give the password in {REDIS_PASSWORD}"
+
+
+def redis_password(monitoring: Monitoring | None) -> SecretKey | None:
+    redis = monitoring.feedback.redis if monitoring is not None and monitoring.feedback is not None else None
+    return redis.password_secret if redis is not None else None
 
 
 def _feedback(feedback: Feedback | None) -> contract.Feedback | None:

@@ -17,9 +17,10 @@ from coalmine_sidecar.monitoring import Monitored
 
 from ...api import conditions
 from ...api.problems import Invalid
-from ...api.spec import Model
+from ...api.spec import Model, ModelDeploymentSpec
 from ...api.status import Condition, Status
 from ...api.wire import from_wire, to_wire
+from ...engine.baselines import wanted_baselines
 from ...engine.model import Observed, Plan, RevisionRecord, RevisionState
 from ...render import labels
 from ...render.injection import ADMIN_PORT
@@ -29,6 +30,7 @@ from ...render.records import Kept, Patch
 from ...sources.snapshots import Snapshots, Traffic
 from ..base import Desired
 from .annotations import Refresh, removal, unknown_orders
+from .baselines import Baselines
 from .client import ApiError
 from .failures import Failures
 from .held import Held
@@ -53,6 +55,7 @@ class ClusterDeployment:
         self._namespace, self._name = key.split("/")
         self._around = around
         self._snapshots = Snapshots(around.session)
+        self._baselines = Baselines(around.client, self._namespace)
         self._routing = RoutingFile(key, around, self._snapshots, self.refresh)
         self._failures = Failures(around.client)
         self._last_good = LastGood(around.client, around.applier, self._namespace, self._name, uid)
@@ -137,8 +140,23 @@ class ClusterDeployment:
 
     async def observe(self) -> Observed:
         # Raw outputs are what bins are cut from when a rollout begins; while one is under way nobody needs them.
-        await asyncio.gather(self._gather(values=self.status().rollout is None), self._failures.read_logs(self._pods()))
+        await asyncio.gather(
+            self._gather(values=self.status().rollout is None),
+            self._failures.read_logs(self._pods()),
+            self._look_at_baselines(),
+        )
         return self.seen()
+
+    async def _look_at_baselines(self) -> None:
+        spec = self._spec()
+        if self._reading is None or spec is None:
+            return
+        records = (one.record for one in self._revisions().values())
+        await self._baselines.look(wanted_baselines(self._reading.metadata, spec, records))
+
+    def _spec(self) -> ModelDeploymentSpec | None:
+        """The newest good one, as far as it is known."""
+        return (self._reading.spec if self._reading else None) or self._last_good.spec
 
     async def refresh(self) -> None:
         """Ask the sidecars anew, so that `seen` and `traffic` are fresh."""
@@ -174,11 +192,12 @@ class ClusterDeployment:
             values=self._snapshots.values(stable.revision if stable else ""),
             refused=self._failures.refused.get("", ""),
             behind=self._routing.behind(pod.name for some in pods.values() for pod in some if ready(pod)),
+            baselines=self._baselines.states,
         )
 
     def _lost(self) -> dict[str, RevisionRecord]:
         """By name, what can be told of revisions that traffic rests on and that run though their record was deleted."""
-        spec, status = (self._reading.spec if self._reading else None) or self._last_good.spec, self.status()
+        spec, status = self._spec(), self.status()
         versions = {entry.revision: entry.version for entry in status.history}
         relied_on = {status.rollout.previous} if status.rollout else set()
         if status.stable:
@@ -267,7 +286,7 @@ class ClusterDeployment:
         held = self._object()
         if held is None:
             return
-        routing = self._routing.wanted(desired, plan)
+        routing = self._routing.wanted(desired, plan, self._baselines.states)
         known = {name: one.injected for name, one in self._revisions().items()}
         lost = {record.name for record in plan.records if record.lost}
         # Nobody knows what their pods are made of: what is there stays as it is, as long as it is wanted.

@@ -7,14 +7,14 @@ import base64
 import binascii
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 from msgspec.structs import replace
 
 from coalmine_sidecar.contract import Routing, RoutingError, decode_routing
 
-from ...engine.model import Plan
+from ...engine.model import BaselineState, Plan
 from ...render import labels
 from ...render.injection import ADMIN_PORT, LOCAL_PORT, ROUTING_KEY
 from ...render.routing import render_routing, same_but_generation
@@ -75,7 +75,7 @@ class RoutingFile:
         #: The generation that this operator last brought to pods.
         self._spreading = 0
 
-    def wanted(self, desired: Desired, plan: Plan) -> Routing | None:
+    def wanted(self, desired: Desired, plan: Plan, baselines: Mapping[str, BaselineState]) -> Routing | None:
         """What the file shall say, with the generation it has already where nothing changes."""
         if plan.routing is None:
             return None
@@ -101,6 +101,7 @@ class RoutingFile:
                 if count
             },
             generation=0,
+            baselines=baselines,
         )
         present = routing_of(self._around.cache.get(SECRET, self._namespace, labels.routing_secret(self._name)))
         known = max([self._generation, *(snapshot.generation for snapshot in self._snapshots.in_sight())])

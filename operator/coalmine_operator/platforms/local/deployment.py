@@ -21,11 +21,14 @@ from coalmine_sidecar.monitoring import Monitored
 from ...api.decode import decode
 from ...api.spec import Metadata, ModelDeploymentSpec
 from ...api.status import Status
+from ...engine.baselines import wanted_baselines
 from ...engine.model import Observed, Plan, RevisionRecord, RevisionState
 from ...render.container import local_container
+from ...render.monitoring import ignored
 from ...render.routing import render_routing
 from ...sources.snapshots import Snapshots, Traffic
 from ..base import Desired
+from .baselines import Baselines
 from .launch import Launch, launch_of
 from .manifest import Wanted
 from .pod import Pod, Surroundings
@@ -80,6 +83,7 @@ class LocalDeployment:
         self._notify = notify
         self._records = files.revisions()
         self._routing = RoutingFile(files.routing)
+        self._baselines = Baselines(folder)
         self._snapshots = Snapshots(session)
         self._pods: dict[str, Pod] = {}
         self._confirming: asyncio.Task[None] | None = None
@@ -112,6 +116,8 @@ class LocalDeployment:
         self.problems = ()
         if changed and self.spec.tls is not None:
             logger.warning("%s: spec.tls: ignored: sidecars of this machine talk over its loopback address", self.key)
+        for line in ignored(self.spec.monitoring) if changed else ():
+            logger.warning("%s: %s", self.key, line)
         for line in local_container(self.spec.template, model=self.spec.model).ignored if changed else ():
             logger.warning("%s: %s", self.key, line)
 
@@ -185,6 +191,7 @@ class LocalDeployment:
     async def observe(self) -> Observed:
         # Raw outputs are what bins are cut from when a rollout begins; while one is under way nobody needs them.
         await self._gather(values=self.status.rollout is None)
+        self._baselines.look(wanted_baselines(self.metadata, self.spec, self._records.values()))
         return self.seen()
 
     async def _gather(self, *, values: bool = False) -> None:
@@ -203,6 +210,7 @@ class LocalDeployment:
             mirrors=self._snapshots.mirrors(),
             epochs=self._snapshots.epochs(),
             values=self._snapshots.values(stable),
+            baselines=self._baselines.states,
         )
 
     def _state(self, record: RevisionRecord) -> RevisionState:
@@ -253,11 +261,11 @@ class LocalDeployment:
             leaving += pods[: max(0, len(pods) - replicas[name])]
         return leaving, {name: count - len(present[name]) for name, count in replicas.items()}
 
-    # Routing
+    # Files
 
-    def guard_routing(self) -> None:
-        """Ask for a reconcile, which mends it, where somebody else changed the routing file."""
-        if not self.gone and self._routing.touched:
+    def guard_files(self) -> None:
+        """Ask for a reconcile where somebody else changed the routing file, which mends it, or a baseline."""
+        if not self.gone and (self._routing.touched or self._baselines.touched):
             self._notify(self.key)
 
     def _route(self, desired: Desired, plan: Plan, leaving: list[Pod]) -> None:
@@ -280,6 +288,8 @@ class LocalDeployment:
             records=self._records,
             endpoints=endpoints,
             generation=self._routing.generation + 1,
+            baselines=self._baselines.states,
+            folder=str(self._folder),
         )
         if not self._routing.put(routing):
             return

@@ -14,12 +14,14 @@ from ...api.problems import Invalid
 from ...api.warmup import warmup_text
 from ...engine.model import RevisionRecord
 from ...render.container import local_container
+from ...render.monitoring import REDIS_PASSWORD
 from ...render.tls import model_flags
 from .probe import Probe, probe_for
 from .state import PodRecord
 
 #: What a sidecar needs of our environment; nothing else of it is the sidecar's business.
 _SIDECAR_ENVIRONMENT: Final = (
+    REDIS_PASSWORD,
     "HOME",
     "LANG",
     "LC_ALL",

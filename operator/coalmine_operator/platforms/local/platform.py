@@ -304,7 +304,7 @@ class LocalPlatform:
                     deployment.trim_logs()
                 except OSError as error:
                     logger.warning("%s: logs: %s", deployment.key, error)
-                deployment.guard_routing()
+                deployment.guard_files()
                 await deployment.refresh()
 
 
