@@ -26,6 +26,7 @@ from ..web.app import make_app
 from ..web.bridge import RuntimeBackend
 from ..web.metrics import Metrics
 from ..web.server import WebServer
+from ..web.view import ScrapeTargets
 from .client import RunInfo
 from .errors import CliError
 from .report import LogLines, Reporter, reporter_for_terminal
@@ -95,7 +96,12 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
             runtime, platform, keys=platform.keys, ingress=lambda key: f"http://{platform.ingress(key)}"
         )
         api_token = new_token()
-        await server.serve(make_app(backend, alerts_token=token, api_token=api_token, metrics=metrics))
+
+        def scraped() -> list[ScrapeTargets]:
+            own = ScrapeTargets(targets=(f"{HOST}:{server.port}",), labels={"job": "coalmine-operator"})
+            return [own, *_sidecars(platform)]
+
+        await server.serve(make_app(backend, alerts_token=token, api_token=api_token, metrics=metrics, scraped=scraped))
         runtime.start()
         info = RunInfo(pid=os.getpid(), port=server.port, token=api_token, started_at=time.time())
         write_json(run_file, info)
@@ -111,6 +117,14 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         await server.close()
         await runtime.stop()
         await platform.stop(leave=leave)
+
+
+def _sidecars(platform: LocalPlatform) -> Iterator[ScrapeTargets]:
+    for key in platform.keys():
+        namespace, _, name = key.partition("/")
+        for pod, address in platform.admins(key).items():
+            labels = {"job": "coalmine-sidecar", "namespace": namespace, "modeldeployment": name, "pod": pod}
+            yield ScrapeTargets(targets=(address,), labels=labels)
 
 
 async def _serve(settings: Settings, reporter: Reporter) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -23,6 +23,7 @@ from ..sources import alerts
 from .backend import Backend, NotDurableError, RefusedError, UnknownError
 from .guard import Handler, bearer, only_loopback_names
 from .metrics import CONTENT_TYPE, Metrics
+from .view import ScrapeTargets
 
 #: Seconds in which a webhook or an order must be durable, and a body must have come. Alertmanager sends again later.
 DEADLINE: Final = 20.0
@@ -45,10 +46,12 @@ def make_app(
     only_loopback: bool = True,
     health: Callable[[], str] = str,
     clock: Callable[[], float] = time.time,
+    scraped: Callable[[], Sequence[ScrapeTargets]] | None = None,
 ) -> web.Application:
     """The application. `only_loopback`: refuse strangers' Host headers; False when bound to more than this machine.
 
-    `health` answers why a new start would be better, or nothing.
+    `health` answers why a new start would be better, or nothing. `scraped`: where there are metrics, for Prometheus'
+    http_sd; None where something better finds them.
     """
     site = _Site(backend, metrics or Metrics(), clock, health)
     middlewares = [_errors, only_loopback_names] if only_loopback else [_errors]
@@ -64,7 +67,16 @@ def make_app(
             web.post(deployment + "/orders", bearer(api_token, site.order)),
         ]
     )
+    if scraped is not None:
+        app.router.add_get("/targets", _scrape_targets(scraped))
     return app
+
+
+def _scrape_targets(scraped: Callable[[], Sequence[ScrapeTargets]]) -> Handler:
+    async def handler(_: web.Request) -> web.Response:
+        return _json(to_json(list(scraped())))
+
+    return handler
 
 
 @web.middleware

@@ -45,3 +45,10 @@ class DeploymentView(Struct, frozen=True, kw_only=True, rename="camel"):
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+class ScrapeTargets(Struct, frozen=True, kw_only=True):
+    """`host:port` of pages of metrics that share labels, as Prometheus' HTTP service discovery wants them."""
+
+    targets: tuple[str, ...]
+    labels: dict[str, str] = {}

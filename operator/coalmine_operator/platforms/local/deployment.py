@@ -195,7 +195,7 @@ class LocalDeployment:
         return self.seen()
 
     async def _gather(self, *, values: bool = False) -> None:
-        await self._snapshots.gather({p.name: p.admin for p in self._pods.values() if p.admin}, values=values)
+        await self._snapshots.gather(self.admins(), values=values)
 
     async def refresh(self) -> None:
         """Ask the sidecars anew, so that `seen` and `traffic` are fresh."""
@@ -224,6 +224,10 @@ class LocalDeployment:
 
     def traffic(self) -> Mapping[str, Traffic]:
         return self._snapshots.traffic()
+
+    def admins(self) -> dict[str, str]:
+        """Where the sidecars' metrics are: `host:port` by pod."""
+        return {pod.name: pod.admin for pod in self._pods.values() if pod.admin}
 
     def monitored(self) -> Mapping[str, Monitored]:
         return self._snapshots.monitored()

@@ -118,6 +118,10 @@ class LocalPlatform:
     def traffic(self, key: str) -> Mapping[str, Traffic]:
         return self._deployments[key].traffic()
 
+    def admins(self, key: str) -> Mapping[str, str]:
+        """Where the sidecars' metrics are: `host:port` by pod."""
+        return self._deployments[key].admins()
+
     def monitored(self, key: str) -> Mapping[str, Monitored]:
         return self._deployments[key].monitored()
 
