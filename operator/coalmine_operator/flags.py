@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -32,6 +33,11 @@ class Flags:
         self.add("sidecar-cpu-request", "50m", "CPU that a sidecar asks for")
         self.add("sidecar-memory-request", "64Mi", "memory that a sidecar asks for")
         self.add("sidecar-memory-limit", "256Mi", "memory that a sidecar may take")
+        self.add("push-graphite", "", "HOST:PORT of the Graphite that sidecars send their metrics to")
+        self.add("push-graphite-prefix", "", "before every name there")
+        self.add("push-graphite-tags", "true", "whether it takes tags", choices=["true", "false"])
+        self.add("push-otlp", "", "URL of the OTLP receiver that sidecars send their metrics to")
+        self.add("push-interval", "15", "seconds between two of these")
         self.add("listen", listen, "HOST:PORT")
         self.add("log-level", "info", "how much is told", choices=["debug", "info", "warning", "error"])
 
@@ -44,13 +50,51 @@ class Flags:
             cpu_request=given.sidecar_cpu_request,
             memory_request=given.sidecar_memory_request,
             memory_limit=given.sidecar_memory_limit,
+            push=self._push(given),
         )
+
+    def _push(self, given: argparse.Namespace) -> tuple[str, ...]:
+        """The sidecar's flags. Whatever a sidecar would refuse is refused here: its pod would never be ready."""
+        if not given.push_interval.isdecimal() or not 1 <= int(given.push_interval) <= 3600:
+            self.parser.error(f"--push-interval: {given.push_interval!r} is no whole number of seconds, 1 to 3600")
+        flags = []
+        if given.push_graphite:
+            if not _is_address(given.push_graphite):
+                self.parser.error(f"--push-graphite: {given.push_graphite!r} is no HOST:PORT")
+            if not re.fullmatch(r"([-_A-Za-z0-9]+(\.[-_A-Za-z0-9]+)*)?", given.push_graphite_prefix):
+                self.parser.error(
+                    f"--push-graphite-prefix: {given.push_graphite_prefix!r} is no name such as ml.models"
+                )
+            flags.append(f"--graphite={given.push_graphite}")
+            flags.append(f"--graphite-prefix={given.push_graphite_prefix}")
+            flags.append(f"--graphite-tags={given.push_graphite_tags}")
+        if given.push_otlp:
+            if not _is_open_url(given.push_otlp):
+                # Without its text: a password may stand in it.
+                self.parser.error("--push-otlp: no URL: write http://HOST:PORT, without user and password")
+            flags.append(f"--otlp={given.push_otlp}")
+        return (*flags, f"--push-interval={given.push_interval}") if flags else ()
 
     def address(self, given: argparse.Namespace) -> tuple[str, int]:
         host, colon, port = given.listen.rpartition(":")
         if not colon or not port.isdecimal() or int(port) > 65535:
             self.parser.error(f"--listen: {given.listen!r} is no HOST:PORT")
         return host.strip("[]"), int(port)
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return re.fullmatch(r"[^\s:/@\[\]]+|\[[0-9a-fA-F:.]+\]", host) is not None and _is_port(port)
+
+
+def _is_port(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,5}", text) is not None and int(text) <= 65535
+
+
+def _is_open_url(text: str) -> bool:
+    """Of http or https, with nobody's name and password: whoever may see pods sees it."""
+    found = re.fullmatch(r"https?://([^\s/@?#]+)([/?][^\s@]*)?", text)
+    return found is not None and (_is_address(found[1]) or _is_address(f"{found[1]}:80"))
 
 
 def log_level(given: argparse.Namespace) -> int:

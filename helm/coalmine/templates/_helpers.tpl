@@ -91,6 +91,21 @@ capabilities:
 - --sidecar-memory-request={{ .requests.memory }}
 - --sidecar-memory-limit={{ .limits.memory }}
 {{- end }}
+{{- with .Values.sidecar.push }}
+{{- with .graphite }}
+{{- if .address }}
+- --push-graphite={{ .address }}
+- --push-graphite-prefix={{ .prefix }}
+- --push-graphite-tags={{ .tags }}
+{{- end }}
+{{- end }}
+{{- with .otlp.url }}
+- --push-otlp={{ . }}
+{{- end }}
+{{- if or .graphite.address .otlp.url }}
+- --push-interval={{ .interval }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* Whether the operator keeps the webhook's certificate. Empty: no. */}}
