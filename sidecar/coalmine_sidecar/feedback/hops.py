@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from .reading import question, several
 from .result import Tally
 from .store import Item
 
@@ -35,7 +34,20 @@ class _Answer(msgspec.Struct):
     outcomes: dict[str, int] = {}
 
 
+class _Question(msgspec.Struct):
+    ask: list[str]
+
+
 _decode = msgspec.json.Decoder(_Answer).decode
+_decode_question = msgspec.json.Decoder(_Question).decode
+
+
+def asked_ids(body: bytes) -> list[str] | None:
+    """The ids of a question; None if it is none."""
+    try:
+        return _decode_question(body).ask
+    except ValueError:
+        return None
 
 
 class Peers:
@@ -59,7 +71,7 @@ class Peers:
 
 async def _pass_on(peers: Sequence[Peer], items: list[Item], tally: Tally) -> list[Item]:
     ids = list(dict.fromkeys(item.id for item in items))
-    body = question(ids)
+    body = _question(ids)
     slots = asyncio.Semaphore(_ASKED)
 
     async def ask(peer: Peer) -> set[str]:
@@ -74,7 +86,7 @@ async def _pass_on(peers: Sequence[Peer], items: list[Item], tally: Tally) -> li
         if not mine:
             continue
         left = [item for item in left if item.id not in known]
-        answer = await _post(peer, several(mine))
+        answer = await _post(peer, _several(mine))
         if answer is None:
             # It may have counted them: another try could count them twice.
             tally.count("peer_error", sum(item.given for item in mine))
@@ -90,3 +102,17 @@ async def _post(peer: Peer, body: bytes) -> _Answer | None:
         return _decode(await peer.post(body))
     except (OSError, ValueError):
         return None
+
+
+def _question(ids: list[str]) -> bytes:
+    """The body by which another pod is asked which of these predictions it keeps."""
+    return msgspec.json.encode({"ask": ids})
+
+
+def _several(items: list[Item]) -> bytes:
+    """Items as a post to another pod."""
+    entries: list[dict[str, Any]] = []
+    for item in items:
+        brings = {"outcome": item.outcome, "value": item.value} if item.outcome else {"labels": item.truths}
+        entries.append({"predictionId": item.id, "timestamp": item.at, **brings})
+    return msgspec.json.encode(entries)

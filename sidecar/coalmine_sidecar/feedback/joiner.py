@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from ..monitoring import Task
 from .counts import FeedbackCounts
-from .hops import Peer, Peers
+from .hops import Peer, Peers, asked_ids
 from .predicted import Predicted
-from .reading import MAX_BODY, MAX_HOP_BODY, asked_ids, read, valid_id
+from .reading import MAX_BODY, MAX_HOP_BODY, read, valid_id
 from .result import Result, Tally
 from .store import Item, Store
 

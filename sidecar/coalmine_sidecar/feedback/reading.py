@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from ..monitoring import Task
+from . import seldon
 from .labels import truth_text
 from .store import Item
 
@@ -24,14 +25,7 @@ _LARGEST: Final = 1e15
 #: So many complaints are told.
 _TOLD: Final = 5
 _SHAPE: Final = '{"predictionId": ID, "label": LABEL}'
-
-
-class _Question(msgspec.Struct):
-    ask: list[str]
-
-
 _decode = msgspec.json.Decoder().decode
-_decode_question = msgspec.json.Decoder(_Question).decode
 
 
 class Read:
@@ -70,6 +64,7 @@ def read(body: bytes, task: Task, limit: int = MAX_BODY) -> Read:
     entries, where = _entries(document)
     if not entries:
         return _reject(result, 400, "malformed", f"no feedback in it: send {_SHAPE}, or a list of these")
+    entries = [seldon.plain(entry) if seldon.wrote(entry) else entry for entry in entries]
     given = sum(map(_given, entries))
     if given > MAX_LABELS:
         return _reject(result, 413, "too_many", f"{given} labels are over {MAX_LABELS}: send several posts", given)
@@ -118,18 +113,20 @@ def _read_entry(result: Read, entry: object, where: str, task: Task) -> None:
     if not isinstance(entry, dict):
         result.refuse("malformed", f"{where}: {_short(entry)} is no feedback: send {_SHAPE}")
         return
-    if "response" in entry and "predictionId" not in entry:
-        entry, where = _seldon(entry), f"{where}.response"
-    given = entry.get("labels")
-    single = "label" in entry
-    labels = given if isinstance(given, list) and not single else [entry["label"]] if single else []
+    given, single = entry.get("labels"), "label" in entry
+    labels = [entry["label"]] if single else []
+    labels += given if isinstance(given, list) else []
     business = "outcome" in entry
     # Whatever is wrong with an entry is wrong with all that it brings.
     brings = max(1, sum(label is not None for label in labels) + business)
     name = entry.get("predictionId")
     if not isinstance(name, str) or not valid_id(name):
         problem = f"{_short(name)} is no id: send a text of 1 to {MAX_ID_LENGTH} printable characters"
-        result.refuse("malformed", f"{where}.predictionId: {problem}", brings)
+        path = "response.meta.puid" if seldon.PUID in entry else "predictionId"
+        result.refuse("malformed", f"{where}.{path}: {problem}", brings)
+        return
+    if single and given is not None:
+        result.refuse("malformed", f"{where}: both label and labels: send one of them", brings)
         return
     try:
         at = _time(entry.get("timestamp"))
@@ -162,38 +159,6 @@ def _read_outcome(result: Read, entry: dict[str, Any], where: str, name: str, at
         result.items.append(Item(name, outcome=outcome, value=float(value), at=at))
 
 
-def _seldon(entry: dict[str, Any]) -> dict[str, Any]:
-    """Seldon's `Feedback` message: response.meta.puid, truth as a SeldonMessage, reward.
-
-    Its writers send a reward of 0 where nobody gave one, so that one is an outcome only if there is no truth.
-    """
-    response = entry["response"]
-    meta = response.get("meta") if isinstance(response, dict) else None
-    plain: dict[str, Any] = {"predictionId": meta.get("puid") if isinstance(meta, dict) else None}
-    labels = _seldon_truth(entry.get("truth"))
-    if labels is not None:
-        plain["labels"] = labels
-    reward = entry.get("reward")
-    if reward is not None and (labels is None or reward != 0):
-        plain |= {"outcome": "reward", "value": reward}
-    return plain
-
-
-def _seldon_truth(truth: object) -> list[Any] | None:
-    if not isinstance(truth, dict):
-        return None
-    data = truth.get("data")
-    if isinstance(data, dict):
-        tensor = data.get("tensor")
-        values = tensor.get("values") if isinstance(tensor, dict) else data.get("ndarray")
-    else:
-        values = truth.get("jsonData", truth.get("strData"))
-    if values is None:
-        return None
-    rows = values if isinstance(values, list) else [values]
-    return [row[0] if isinstance(row, list) and len(row) == 1 else row for row in rows][: MAX_LABELS + 1]
-
-
 def _time(value: object) -> float | None:
     """Unix seconds. Raises ValueError, OverflowError or OSError if it is no time."""
     if value is None:
@@ -215,31 +180,8 @@ def _remedy(task: Task) -> str:
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value[:40] if isinstance(value, str) else value if _small(value) else str(type(value).__name__))
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _small(value: object) -> bool:
-    return value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**30)
-
-
-def question(ids: list[str]) -> bytes:
-    """The body by which another pod is asked which of these predictions it keeps."""
-    return msgspec.json.encode({"ask": ids})
-
-
-def asked_ids(body: bytes) -> list[str] | None:
-    """The ids of a question; None if it is none."""
-    try:
-        return _decode_question(body).ask
-    except ValueError:
-        return None
-
-
-def several(items: list[Item]) -> bytes:
-    """Items as a post to another pod."""
-    entries: list[dict[str, Any]] = []
-    for item in items:
-        brings = {"outcome": item.outcome, "value": item.value} if item.outcome else {"labels": item.truths}
-        entries.append({"predictionId": item.id, "timestamp": item.at, **brings})
-    return msgspec.json.encode(entries)
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST:
+        return "a number that large"
+    return json.dumps(value[:40] if isinstance(value, str) else value)
