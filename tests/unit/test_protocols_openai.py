@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from coalmine_sidecar.protocols import extract
+from coalmine_sidecar.protocols.generation import MAX_CHOICES
 from coalmine_sidecar.protocols.openai import StreamReader, operation_of, status_of
 
 CHAT = b"/v1/chat/completions"
@@ -52,7 +53,7 @@ def test_a_chat():
     assert generation.finish_reasons == ["stop", "length"]
     assert (generation.chunks, generation.first, generation.per_token) == (0, None, None)
     assert (answer.rows, answer.columns, answer.failures) == (
-        2, [("finish_reason", ["stop", "length"]), ("output_tokens", [3])], [],
+        2, [("finish_reason", ["stop", "length"]), ("output_tokens", [3]), ("completion_chars", [2.0, 0.0])], [],
     )  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def test_a_stream_with_usage():
     assert generation.per_token == 0.5
     assert generation.finish_reasons == ["stop"]
     assert (reader.done, reader.status, reader.failures) == (True, 0, [])
-    assert reader.answer().columns == [("finish_reason", ["stop"]), ("output_tokens", [5])]
+    assert reader.answer().columns == [("finish_reason", ["stop"]), ("output_tokens", [5]), ("completion_chars", [3.0])]
 
 
 def test_a_stream_without_usage_is_counted_by_its_chunks():
@@ -181,3 +182,57 @@ def test_what_a_server_says_is_bounded():
     assert len(reader.generation.finish_reasons) == 128
     assert {len(reason) for reason in reader.generation.finish_reasons} == {64}
     assert stream({"usage": {"prompt_tokens": -1, "completion_tokens": 10**30}}).generation.output_tokens is None
+
+
+def test_what_is_told_of_each_choice_of_a_whole_answer():
+    logprobs = {"content": [{"token": "a", "logprob": -1.5}, {"token": "b", "logprob": -0.5, "top_logprobs": []}]}
+    choices = [
+        {"index": 0, "message": {"content": "größ\n", "refusal": None}, "logprobs": logprobs},
+        {"index": 1, "message": {"content": None, "refusal": "I can't."}, "logprobs": None},
+    ]
+    answer = read(CHAT, {"id": "chatcmpl-7", "choices": choices})
+    assert answer.columns == [
+        ("completion_chars", [5.0, 0.0]), ("refusal", [False, True]), ("mean_logprob", [-1.0, None]),
+    ]  # fmt: skip
+    assert answer.id == "chatcmpl-7"
+
+
+def test_log_probabilities_of_a_completion():
+    logprobs = {"token_logprobs": [None, -1.0, -3.0], "tokens": ["a", "b", "c"]}
+    answer = read(b"/v1/completions", {"choices": [{"text": "abc", "logprobs": logprobs, "finish_reason": "stop"}]})
+    assert answer.columns == [("finish_reason", ["stop"]), ("completion_chars", [3.0]), ("mean_logprob", [-2.0])]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"message": 3, "logprobs": [1]},
+        {"message": {"content": ["parts"]}, "logprobs": {"content": 3}},
+        {"text": 3, "logprobs": {"token_logprobs": ["x"]}},
+        {"index": "x", "text": "abc"},
+    ],
+)
+def test_odd_choices_are_still_answers(choice):
+    answer = read(CHAT, {"choices": [choice | {"finish_reason": "stop"}]})
+    assert (dict(answer.columns)["finish_reason"], answer.rows, answer.failures) == (["stop"], 1, [])
+
+
+def test_pieces_of_a_stream_are_put_together_by_choice():
+    def piece(index, text, logprob=None, **delta):
+        given = None if logprob is None else {"content": [{"token": "t", "logprob": logprob}]}
+        return {"id": "c-1", "choices": [{"index": index, "delta": {"content": text} | delta, "logprobs": given}]}
+
+    reader = stream(
+        piece(0, "", role="assistant", refusal=None), piece(1, "xyz", -4.0), piece(0, "ab", -1.0),
+        piece(0, "c", -2.0), piece(1, None, refusal="no"), b"[DONE]",
+    )  # fmt: skip
+    answer = reader.answer()
+    assert answer.columns == [
+        ("completion_chars", [3.0, 3.0]), ("refusal", [False, True]), ("mean_logprob", [-1.5, -4.0]),
+    ]  # fmt: skip
+    assert answer.id == "c-1"
+
+
+def test_choices_of_a_stream_are_bounded():
+    reader = stream(*({"choices": [{"index": i, "delta": {"content": "x"}}]} for i in range(MAX_CHOICES + 50)))
+    assert len(dict(reader.answer().columns)["completion_chars"]) == MAX_CHOICES

@@ -7,6 +7,7 @@ their bodies, because routes are configured in most of them.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 from .csvtext import read_csv
@@ -38,18 +39,19 @@ def read_request(
     if not body:
         return asked
     route = path.partition(b"?")[0]
+    purpose = _purpose(protocol, route)
     try:
-        if route == GRPC_INFER and content_type.startswith(b"application/grpc"):
+        if purpose == "grpc" and content_type.startswith(b"application/grpc"):
             read_message(body, wanted, asked)
         elif json_length is not None:
             _read_binary(body, json_length, wanted, asked)
-        elif is_other(protocol, route):
+        elif purpose == "other":
             if wanted.groups and body.lstrip(_WHITE)[:1] in (b"{", b"["):
                 pick(_document(body), wanted, asked)
             asked.settle()
             return asked
         else:
-            _read_text(route, content_type, body, wanted, asked)
+            _read_text(content_type, body, wanted, asked, prompt=purpose == "openai")
     except UnreadableError as reason:
         asked.fail(str(reason))
     if asked.uneven or asked.constants:
@@ -57,6 +59,15 @@ def read_request(
     if wanted.names and not asked.columns and asked.rows and not asked.failures:
         asked.fail("no_columns")
     return asked
+
+
+@lru_cache(maxsize=64)
+def _purpose(protocol: str, route: bytes) -> str:
+    if route == GRPC_INFER:
+        return "grpc"
+    if is_other(protocol, route):
+        return "other"
+    return "" if operation_of(route) is None else "openai"
 
 
 def _read_binary(body: bytes, json_length: int, wanted: Wanted, asked: Asked) -> None:
@@ -71,7 +82,7 @@ def _read_binary(body: bytes, json_length: int, wanted: Wanted, asked: Asked) ->
     read_json_tensors(inputs, memoryview(body)[json_length:], len(body), wanted, asked)
 
 
-def _read_text(route: bytes, content_type: bytes, body: bytes, wanted: Wanted, asked: Asked) -> None:
+def _read_text(content_type: bytes, body: bytes, wanted: Wanted, asked: Asked, *, prompt: bool) -> None:
     first = body[:1]
     if first in _WHITE:
         first = body.lstrip(_WHITE)[:1]
@@ -85,7 +96,7 @@ def _read_text(route: bytes, content_type: bytes, body: bytes, wanted: Wanted, a
         if wanted.groups:
             pick(document, wanted, asked)
         if isinstance(document, dict):
-            if operation_of(route) is not None:
+            if prompt:
                 read_prompt(document, wanted, asked)
             else:
                 _read_object(document, len(body), wanted, asked)

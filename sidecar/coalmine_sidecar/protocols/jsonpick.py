@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ..jsonpath import Step
 from .outputs import MAX_ROWS, Value
-from .wanted import SCALARS, Asked, Group, Wanted
+from .wanted import SCALARS, Asked, Group, Keys, Wanted
 
 #: What no document holds: there is nothing at the end of this path.
 ABSENT: Final = object()
@@ -51,7 +51,7 @@ def follow(node: Any, steps: tuple[Step, ...]) -> Any:
 
 def _pick_whole(node: Any, group: Group, asked: Asked) -> None:
     if isinstance(node, dict):
-        for name, key in group.keys:
+        for name, key in group.keys.pairs:
             if (value := node.get(key, ABSENT)) is not ABSENT:
                 _add_whole(name, value, asked)
     for name, steps in group.deep:
@@ -70,22 +70,30 @@ def _add_whole(name: str, value: Any, asked: Asked) -> None:
 
 
 def _pick_one(row: Any, group: Group, asked: Asked) -> None:
-    columns = asked.columns
-    if group.keys and isinstance(row, dict):
-        for name, key in group.keys:
-            value = row.get(key, ABSENT)
-            if value is not ABSENT:
-                columns[name] = [value if type(value) in SCALARS else asked.cell(value)]
+    if isinstance(row, dict):
+        pick_keys(row, group.keys, asked)
     for name, steps in group.deep:
         value = follow(row, steps)
+        if value is not ABSENT:
+            asked.columns[name] = [value if type(value) in SCALARS else asked.cell(value)]
+
+
+def pick_keys(row: dict[str, Any], keys: Keys[str], asked: Asked) -> None:
+    """Columns of the only row."""
+    columns = asked.columns
+    if (found := keys.of_one(row)) is not None:
+        columns.update(found)
+        return
+    for name, key in keys.pairs:
+        value = row.get(key, ABSENT)
         if value is not ABSENT:
             columns[name] = [value if type(value) in SCALARS else asked.cell(value)]
 
 
 def _pick_rows(rows: list[Any], group: Group, asked: Asked) -> None:
-    if group.keys:
+    if group.keys.pairs:
         objects = only_objects(rows)
-        for name, key in group.keys:
+        for name, key in group.keys.pairs:
             if values := present([row.get(key, ABSENT) for row in objects], asked):
                 asked.columns[name] = values
     for name, steps in group.deep:

@@ -11,9 +11,10 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from .completion import Completions
 from .generation import MAX_CHOICES, Generation, Operation
 from .jsontext import strict_json
-from .outputs import Answer, failure
+from .outputs import Answer, failure, id_of
 
 #: Some servers put a prefix before `/v1` (KServe `/openai`); what counts is the end.
 _ENDS: Final[tuple[tuple[bytes, Operation], ...]] = (
@@ -55,8 +56,11 @@ class _Part(Struct):
 
 class _Choice(Struct):
     delta: _Part | None = None
+    message: Raw = Raw()
     text: Raw = Raw()
     finish_reason: str | None = None
+    index: Any = None
+    logprobs: Raw = Raw()
 
 
 class _Usage(Struct):
@@ -74,9 +78,12 @@ class _Document(Struct):
     #: Old servers of vLLM send an error as an object of its own.
     object: str | None = None
     code: Any = None
+    id: Any = None
 
 
 _decode = msgspec.json.Decoder(_Document).decode
+_decode_part = msgspec.json.Decoder(_Part).decode
+_NONE: Final = Raw()
 
 
 def operation_of(path: bytes) -> Operation | None:
@@ -89,7 +96,10 @@ def operation_of(path: bytes) -> Operation | None:
 
 
 def read(operation: Operation, body: bytes) -> Answer:
-    """A whole answer. Its outputs are the reasons why it ended and its length: a canary that rambles shows in them."""
+    """A whole answer. Its outputs are the reasons why it ended and its length: a canary that rambles shows in them.
+
+    Beside them, of each choice: see Completions.
+    """
     try:
         document = _read_document(body)
     except msgspec.ValidationError:
@@ -100,7 +110,14 @@ def read(operation: Operation, body: bytes) -> Answer:
         return failure("no_outputs")
     generation = Generation(operation)
     _note(generation, document)
-    return answer_of(generation, rows=len(document.choices or document.data or ()))
+    completions = Completions()
+    for at, choice in enumerate((document.choices or ())[:MAX_CHOICES]):
+        part = _message(choice.message)
+        completions.add(at, part.content if part.content else choice.text, choice.logprobs, part.refusal)
+    answer = answer_of(generation, rows=len(document.choices or document.data or ()))
+    completions.into(answer)
+    answer.id = id_of(document.id)
+    return answer
 
 
 def answer_of(generation: Generation, *, rows: int) -> Answer:
@@ -119,12 +136,15 @@ class StreamReader:
     `status`: 0 while all is well; else that of an error that stands in the stream in spite of the answer's 200.
     """
 
-    __slots__ = ("done", "failures", "generation", "status")
+    __slots__ = ("_completions", "done", "failures", "generation", "id", "status")
 
     def __init__(self, operation: Operation) -> None:
         self.generation = Generation(operation)
         self.failures: list[str] = []
         self.status = 0
+        #: What the server calls the answer, or empty.
+        self.id = ""
+        self._completions = Completions()
         #: The end came that says that nothing is missing.
         self.done = False
 
@@ -144,8 +164,17 @@ class StreamReader:
             self.status = self.status or status_of({"code": document.code})
             return
         choices = document.choices
+        if not self.id:
+            self.id = id_of(document.id)
         if choices:
             for choice in choices:
+                part = choice.delta
+                self._completions.add(
+                    choice.index,
+                    choice.text if part is None else part.content,
+                    choice.logprobs,
+                    _NONE if part is None else part.refusal,
+                )
                 if (choice.delta is not None and choice.delta.generated) or bytes(choice.text) not in _NOTHING:
                     generation.chunks += 1
                     generation.last = at
@@ -156,6 +185,8 @@ class StreamReader:
     def answer(self) -> Answer:
         """Of the whole stream."""
         answer = answer_of(self.generation, rows=max(1, len(self.generation.finish_reasons)))
+        self._completions.into(answer)
+        answer.id = self.id
         answer.failures = self.failures
         return answer
 
@@ -199,6 +230,13 @@ def _note(generation: Generation, document: _Document) -> None:
             reason = choice.finish_reason
             if reason and len(generation.finish_reasons) < MAX_CHOICES:
                 generation.finish_reasons.append(reason[:_MAX_REASON])
+
+
+def _message(raw: Raw) -> _Part:
+    try:
+        return _decode_part(raw) if raw else _Part()
+    except (ValueError, RecursionError):
+        return _Part()
 
 
 def _larger(known: int | None, told: int | None) -> int | None:

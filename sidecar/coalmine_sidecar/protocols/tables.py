@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from .jsonpick import ABSENT, column, only_objects, present
+from .jsonpick import ABSENT, column, only_objects, pick_keys, present
 from .outputs import MAX_ROWS, UnreadableError, Value
-from .wanted import SCALARS, Asked, Wanted
+from .wanted import Asked, Wanted
 
 #: What may stand for the names and the rows of a table: pandas' and MLflow's, Azure's, H2O's.
 _SPLIT: Final = (("columns", "data"), ("ColumnNames", "Values"), ("fields", "rows"), ("names", "ndarray"))
@@ -42,10 +42,7 @@ def read_objects(rows: list[Any], wanted: Wanted, asked: Asked) -> None:
     columns = asked.columns
     if len(rows) == 1:
         row = rows[0]
-        for name, key in wanted.plain:
-            value = row.get(key, ABSENT)
-            if value is not ABSENT:
-                columns[name] = [value if type(value) in SCALARS else asked.cell(value)]
+        pick_keys(row, wanted.keys, asked)
         for name, key, at in wanted.indexed:
             value = row.get(key)
             if isinstance(value, list) and at < len(value):
@@ -70,26 +67,23 @@ def read_arrays(rows: list[Any], names: Sequence[Any] | None, key: str, wanted: 
     if set(map(type, rows)) != {list}:
         asked.fail("shape")
         rows = [row if isinstance(row, list) else [] for row in rows]
-    places: list[tuple[str, int]] = [(name, at) for name, of, at in wanted.indexed if of in ("", key)]
+    places = wanted.places
     if names is not None:
-        by_name = {str(name): at for at, name in enumerate(names)}
-        places += [(name, by_name[of]) for name, of in wanted.plain if of in by_name]
-        for name, of, at in wanted.indexed:
-            if of and of in by_name:
-                _add_nested(name, rows, by_name[of], at, asked)
-    elif key in wanted.asks:
-        # A column of one: `[[0.5], [0.6]]`.
-        places += [(name, 0) for name, of in wanted.plain if of == key and all(len(row) == 1 for row in rows)]
-    if len(rows) == 1:
-        row = rows[0]
-        for name, at in places:
-            if at < len(row):
-                value = row[at]
-                asked.columns[name] = [value if type(value) in SCALARS else asked.cell(value)]
-        return
-    for name, at in places:
-        if values := present([row[at] if at < len(row) else ABSENT for row in rows], asked):
-            asked.columns[name] = values
+        places = wanted.in_table(names)
+        _add_nested(rows, names, wanted, asked)
+    if len(rows) == 1 and (found := places.of_one(rows[0])) is not None:
+        asked.columns.update(found)
+    else:
+        for name, at in places.pairs:
+            if values := present([row[at] if at < len(row) else ABSENT for row in rows], asked):
+                asked.columns[name] = values
+    if names is None:
+        # `[[0.5], [0.6]]` is a column called by its key, and `key[3]` the fourth of more of them.
+        for name, position in wanted.asks.get(key, ()) if key else ():
+            if position is None and any(len(row) != 1 for row in rows):
+                continue
+            if values := present([_element(row, position or 0) for row in rows], asked):
+                asked.columns[name] = values
 
 
 def read_split(names: Any, rows: list[Any], key: str, wanted: Wanted, asked: Asked) -> None:
@@ -130,11 +124,8 @@ def read_tensor(values: Sequence[Any], rows: int, width: int, names: Any, wanted
         raise UnreadableError("shape")
     asked.saw(rows)
     end = min(rows, MAX_ROWS) * width
-    places = [(name, at) for name, of, at in wanted.indexed if not of]
-    if isinstance(names, list):
-        by_name = {str(name): at for at, name in enumerate(names)}
-        places += [(name, by_name[of]) for name, of in wanted.plain if of in by_name]
-    for name, at in places:
+    places = wanted.in_table(names) if isinstance(names, list) else wanted.places
+    for name, at in places.pairs:
         if at < width and rows:
             asked.columns[name] = column(list(values[at:end:width]), asked)
 
@@ -154,11 +145,13 @@ def _element(cell: Any, at: int) -> Any:
     return cell[at] if isinstance(cell, list) and at < len(cell) else ABSENT
 
 
-def _add_nested(name: str, rows: list[Any], place: int, at: int, asked: Asked) -> None:
-    """An element of a cell that is a list itself."""
-    cells = [_element(row[place], at) if place < len(row) else ABSENT for row in rows]
-    if values := present(cells, asked):
-        asked.columns[name] = values
+def _add_nested(rows: list[Any], names: Sequence[Any], wanted: Wanted, asked: Asked) -> None:
+    """Elements of cells that are lists themselves."""
+    for name, of, at in wanted.indexed:
+        if of and of in names:
+            place = names.index(of)
+            if values := present([_element(_element(row, place), at) for row in rows], asked):
+                asked.columns[name] = values
 
 
 def converted(asked: Asked, convert: Callable[[str], Value]) -> None:

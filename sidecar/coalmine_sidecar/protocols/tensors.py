@@ -21,9 +21,13 @@ _KINDS: Final[dict[str, _Kind]] = {
     "BOOL": (bool, frozenset({int, type(None)})),
     "BYTES": (str, frozenset({type(None)})),
 }
+_WHOLES: Final = frozenset({int})
 #: memoryview reads the machine's own numbers only, and no halves.
 _CAST: Final = sys.byteorder == "little"
 _Ask = tuple[str, int | None]
+#: Of one value, as nearly all tensors of a request with one row are.
+_ONES: Final = ([1, 1], [1])
+_UNPACK: Final = {name: struct.Struct("<" + code).unpack for name, code in CODES.items()}
 
 
 def read_json_tensors(inputs: list[Any], tail: memoryview, room: int, wanted: Wanted, asked: Asked) -> None:
@@ -49,6 +53,12 @@ def read_json_tensors(inputs: list[Any], tail: memoryview, room: int, wanted: Wa
         if block is not None and len(block) != size:
             asked.fail("truncated")
             continue
+        if tensor.get("shape") in _ONES and len(asks) == 1 and not asks[0][1]:
+            one = _single(tensor, block)
+            if one is not None:
+                asked.saw(1)
+                asked.columns[asks[0][0]] = one
+                continue
         try:
             if block is None:
                 add_json(tensor.get("shape"), tensor.get("datatype"), tensor.get("data"), room, asks, asked)
@@ -62,12 +72,32 @@ def read_json_tensors(inputs: list[Any], tail: memoryview, room: int, wanted: Wa
             asked.saw(shape[0])
 
 
+def _single(tensor: dict[str, Any], block: memoryview | None) -> Sequence[Value] | None:
+    """The only value of a tensor; None where it is not as simple as that."""
+    datatype = tensor.get("datatype")
+    if not isinstance(datatype, str):
+        return None
+    if block is not None:
+        unpack = _UNPACK.get(datatype)
+        try:
+            return None if unpack is None else unpack(block)
+        except struct.error:
+            return None
+    data = tensor.get("data")
+    kind = _KINDS.get(datatype)
+    if kind is not None and isinstance(data, list) and len(data) == 1 and type(data[0]) is kind[0]:
+        return data
+    return None
+
+
 def add_json(shape: Any, datatype: Any, data: Any, room: int, asks: Sequence[_Ask], asked: Asked) -> None:
     """Columns of elements in JSON, flat or nested. Raises UnreadableError."""
     rows, width = measure(shape, room, asks)
     kind = _KINDS.get(datatype) if isinstance(datatype, str) else None
     if kind is None:
         raise UnreadableError("datatype")
+    if data is None:
+        raise UnreadableError("shape")
     if not isinstance(data, list):
         data = [data]
     if data and isinstance(data[0], list):
@@ -122,7 +152,7 @@ def measure(shape: Any, room: int, asks: Sequence[_Ask]) -> tuple[int, int]:
 
     Raises UnreadableError.
     """
-    if not isinstance(shape, list | tuple) or len(shape) > MAX_RANK or not all(type(n) is int for n in shape):
+    if not isinstance(shape, list) or len(shape) > MAX_RANK or not _WHOLES.issuperset(map(type, shape)):
         raise UnreadableError("shape")
     if len(shape) == 2:
         rows, width = shape

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
+from typing import Any, Final, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -26,26 +27,61 @@ REQUEST_FAILURES: Final = (
 SCALARS: Final = frozenset({float, int, str, bool, type(None)})
 
 
+#: Headers of tables whose columns' places are kept; clients mostly send the same one.
+_MAX_TABLES: Final = 16
+_WIDEST_TABLE: Final = 1000
+
+Key = TypeVar("Key", str, int)
+
+
+class Keys(Generic[Key]):
+    """Values of an object by its keys, or of an array by its positions: (name, key) pairs."""
+
+    __slots__ = ("_get", "_names", "pairs")
+
+    def __init__(self, pairs: Sequence[tuple[str, Key]]) -> None:
+        self.pairs: tuple[tuple[str, Key], ...] = tuple(pairs)
+        self._names = tuple(name for name, _ in pairs)
+        #: With two keys or more it gives a tuple: a single one is asked for twice.
+        keys = [key for _, key in pairs]
+        self._get: Callable[[Any], tuple[Any, ...]] | None = (
+            itemgetter(*(keys * 2 if len(keys) == 1 else keys)) if keys else None
+        )
+
+    def of_one(self, row: dict[str, object] | list[object]) -> dict[str, tuple[Value]] | None:
+        """The columns of one row that has them all, each a single value, which is nearly always so; else None."""
+        if self._get is None:
+            return {}
+        try:
+            values = self._get(row)
+        except LookupError:
+            return None
+        if not SCALARS.issuperset(map(type, values)):
+            return None
+        return dict(zip(self._names, zip(values, strict=False), strict=False))
+
+
 class Group(Struct, frozen=True):
     """JSON paths that share their way: from the document along `way`, over all elements if `spread`, then on.
 
-    `keys`: (name, key) of those that end a step further; `deep`: (name, steps) of all others.
+    `keys`: of those that end a step further; `deep`: (name, steps) of all others.
     """
 
     way: tuple[Step, ...]
     spread: bool
-    keys: tuple[tuple[str, str], ...]
+    keys: Keys[str]
     deep: tuple[tuple[str, tuple[Step, ...]], ...]
 
 
 class Wanted:
     """Columns by name, from pairs of a name and a path (see monitoring.Feature.path).
 
-    `plain`: (name, column); `indexed`: (name, column, position in it), the column empty where it has no name;
-    `asks`: both by column, as (name, position or None); `groups`: the JSON paths.
+    `plain`: (name, column), the same as `keys`; `indexed`: (name, column, position in it), the column empty where it
+    has no name; `asks`: both by column, as (name, position or None); `groups`: the JSON paths;
+    `places`: positions in what has no name.
     """
 
-    __slots__ = ("asks", "groups", "indexed", "names", "plain")
+    __slots__ = ("_tables", "asks", "groups", "indexed", "keys", "names", "places", "plain")
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Raises ValueError for a wrong path, with one clear line."""
@@ -67,10 +103,28 @@ class Wanted:
                 plain.append((name, column))
             else:
                 indexed.append((name, column, position))
-        self.plain = tuple(plain)
+        self.keys = Keys(plain)
+        self.plain = self.keys.pairs
         self.indexed = tuple(indexed)
         self.asks = {column: tuple(asked) for column, asked in asks.items()}
         self.groups = _grouped(paths)
+        self.places = Keys([(name, at) for name, of, at in indexed if not of])
+        self._tables: dict[tuple[Any, ...], Keys[int]] = {}
+
+    def in_table(self, header: Sequence[Any]) -> Keys[int]:
+        """Where the columns are in rows below this header, positions without a name included."""
+        try:
+            known = self._tables.get(tuple(header))
+        except TypeError:  # no names at all
+            return self.places
+        if known is None:
+            by_name = {str(name): at for at, name in enumerate(header)}
+            known = Keys([*self.places.pairs, *((name, by_name[of]) for name, of in self.plain if of in by_name)])
+            if len(self._tables) >= _MAX_TABLES:
+                self._tables.clear()
+            if len(header) <= _WIDEST_TABLE:
+                self._tables[tuple(header)] = known
+        return known
 
     def positions(self, column: str) -> list[int]:
         """Positions that are asked for in one column, or in whichever there is, in their order."""
@@ -88,7 +142,7 @@ def _grouped(paths: list[tuple[str, tuple[Step, ...]]]) -> tuple[Group, ...]:
             by_way.setdefault((steps[:-1], False), []).append((name, steps[-1:]))
     groups = []
     for (way, spread), ends in by_way.items():
-        keys = tuple((name, end[0]) for name, end in ends if len(end) == 1 and isinstance(end[0], str))
+        keys = Keys([(name, end[0]) for name, end in ends if len(end) == 1 and isinstance(end[0], str)])
         deep = tuple((name, end) for name, end in ends if len(end) != 1 or not isinstance(end[0], str))
         groups.append(Group(way, spread, keys, deep))
     return tuple(groups)
