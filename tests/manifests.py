@@ -89,6 +89,54 @@ def mirrored(*, threshold: float = 0.05, tolerance: float = 0.05, **changes: Any
     return spec | changes
 
 
+def watched(**changes: Any) -> dict[str, Any]:
+    """A `spec.monitoring` that uses every field; `changes` replace fields, GONE takes one out."""
+    monitoring = {
+        "task": "binary",
+        "predictionId": {"header": "x-request-id", "generate": False},
+        "prediction": {
+            "score": "probabilities[1]",
+            "label": "$.outputs[0].data[*]",
+            "threshold": 0.4,
+            "positive": "yes",
+        },
+        "outputs": [{"name": "score", "path": "$.results[*].score"}],
+        "features": [
+            {"name": "AGEP", "path": "$.instances[*].age"},
+            {"name": "SEX", "path": "x[1]", "type": "categorical"},
+            {"name": "mean radius (µm)"},
+        ],
+        "baseline": {"configMap": "fraud-v3", "key": "v3.json", "digest": f"sha256:{'0a' * 32}", "minSamples": 1000},
+        "feedback": {
+            "path": "/v1/feedback",
+            "ttl": "36h",
+            "maxPending": 5000,
+            "expectedCoverage": 0.5,
+            "redis": {"url": "redis://redis.shop:6379/0", "passwordSecret": {"name": "redis", "key": "word"}},
+        },
+        "slices": [
+            {"attribute": "sex", "path": "x[1]", "privileged": "1", "favourable": "0", "minSamples": 50},
+            {"attribute": "country", "header": "x-country"},
+        ],
+        "drift": {"statistic": "js", "warn": 0.05, "critical": 0.1, "window": "30m", "averageRunLength": "90d"},
+        "alerts": {
+            "defaults": False,
+            "overrides": [
+                {"name": "RecallDrop", "threshold": 0.05, "for": "10m", "action": "rollback"},
+                {"name": "AucDrop"},
+            ],
+        },
+        "payloadLog": {
+            "percent": 0.5,
+            "url": "http://logger:8080/",
+            "redact": ["$.instances[*].name"],
+            "maxBytes": 1024,
+        },
+        "maxSeries": 500,
+    }
+    return {name: value for name, value in {**monitoring, **changes}.items() if value is not GONE}
+
+
 def get(raw: Any, path: str) -> Any:
     """The value at a path such as `spec.strategy.canary.steps[1]`."""
     for key in _keys(path):
