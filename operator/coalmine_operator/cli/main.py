@@ -15,6 +15,7 @@ from .baseline import baseline
 from .errors import CliError
 from .lint import lint
 from .orders import commands
+from .rules import rules
 from .run import run
 from .show import history, status
 
@@ -28,7 +29,7 @@ def coalmine(context: click.Context, debug: bool) -> None:
     context.obj = debug
 
 
-for _command in (run, status, history, lint, baseline, *commands()):
+for _command in (run, status, history, lint, baseline, rules, *commands()):
     coalmine.add_command(_command)
 
 

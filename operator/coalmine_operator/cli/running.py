@@ -120,7 +120,8 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
 
 
 def _sidecars(platform: LocalPlatform) -> Iterator[ScrapeTargets]:
-    for key in platform.keys():
+    every = platform.keys()
+    for key in every:
         namespace, _, name = key.partition("/")
         for pod, address in platform.admins(key).items():
             labels = {"job": "coalmine-sidecar", "namespace": namespace, "modeldeployment": name, "pod": pod}
