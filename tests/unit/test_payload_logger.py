@@ -193,14 +193,16 @@ async def test_a_line_longer_than_a_file_has_a_file_of_its_own(tmp_path: Path):
     assert [len(lines(tmp_path / name)) for name in ("p.2", "p.1", "p")] == [1, 1, 1]
 
 
-async def test_what_a_killed_process_left_is_no_part_of_a_line(tmp_path: Path):
+@pytest.mark.parametrize("left", [b"", b'{"id":', b'{"id":"' + b"x" * 200_000])
+@pytest.mark.parametrize("before", [b"", b'{"id":"a"}\n{"id":"b"}\n'])
+async def test_what_a_killed_process_left_of_a_line_is_taken_away(tmp_path: Path, before: bytes, left: bytes):
     path = tmp_path / "p"
-    path.write_bytes(b'{"id":"a"}\n{"id":')
+    path.write_bytes(before + left)
     sink = FileSink(path)
     await sink.send(events(1))
     await sink.close()
-    assert path.read_bytes().splitlines()[:2] == [b'{"id":"a"}', b'{"id":']
-    assert json.loads(path.read_bytes().splitlines()[2])["id"] == "0"
+    assert path.read_bytes().startswith(before)
+    assert [line["id"] for line in lines(path)] == [*(["a", "b"] if before else []), "0"]
 
 
 async def test_a_file_that_was_taken_away_is_made_anew(tmp_path: Path):

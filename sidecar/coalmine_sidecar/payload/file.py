@@ -15,6 +15,7 @@ from .sink import SinkError
 #: With the one that is written a quarter of a GiB.
 MAX_BYTES: Final = 64 << 20
 KEPT: Final = 3
+_BLOCK: Final = 65536
 
 
 def own_file(file: str, pod: str) -> Path:
@@ -105,10 +106,9 @@ class FileSink:
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        self._size = os.fstat(self._file).st_size
-        if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":
-            # Of a process that was killed: its last line ends here, and readers skip it.
-            self._append(b"\n")
+        self._size = _whole(self._file)
+        # What a process that was killed left of a line: readers take a file line by line.
+        os.ftruncate(self._file, self._size)
 
     def _rotate(self) -> None:
         self._shut()
@@ -131,3 +131,15 @@ class FileSink:
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
+
+
+def _whole(file: int) -> int:
+    """Bytes up to the end of the last whole line."""
+    end = os.fstat(file).st_size
+    while end:
+        start = max(0, end - _BLOCK)
+        found = os.pread(file, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
