@@ -7,6 +7,7 @@ their bodies, because routes are configured in most of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -87,7 +88,7 @@ def _read_text(content_type: bytes, body: bytes, wanted: Wanted, asked: Asked, *
     if first in _WHITE:
         first = body.lstrip(_WHITE)[:1]
     if b"lines" in content_type or b"ndjson" in content_type or b"jsonl" in content_type:
-        lines = read_lines(body)
+        lines = _document(body, read_lines)
         if wanted.groups:
             pick(lines, wanted, asked)
         read_rows(lines, "", wanted, asked)
@@ -110,9 +111,9 @@ def _read_text(content_type: bytes, body: bytes, wanted: Wanted, asked: Asked, *
         raise UnreadableError("unknown_protocol")
 
 
-def _document(body: bytes) -> Any:
+def _document(body: bytes, read: Callable[[bytes], Any] = read_json) -> Any:
     try:
-        return read_json(body)
+        return read(body)
     except (ValueError, RecursionError):
         raise UnreadableError("not_json") from None
 

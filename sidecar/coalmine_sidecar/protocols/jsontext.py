@@ -27,7 +27,8 @@ def read_lines(body: bytes) -> list[Any]:
     try:
         return _decoder.decode_lines(body)
     except (ValueError, RecursionError):
-        return [read_json(line) for line in body.split(b"\n") if line.strip()]
+        lines = [line for line in body.split(b"\n") if line.strip()]
+        return list(_decode(strict_json(b"[%b]" % b",".join(lines))))
 
 
 def strict_json(body: bytes) -> bytes:
