@@ -20,6 +20,8 @@ Value = float | int | bool | str | None
 
 #: Whole numbers of so few values are names (classes, codes, flags).
 FEW: Final = 10
+#: The least bin, in parts of an even one: a bin of a few rows beside a common value says nothing.
+_LEAST: Final = 0.25
 #: Rows that say whether a column rises with each.
 _MANY: Final = 100
 #: A longer name is free text: it gets no bin of its own, as in the sidecar.
@@ -116,7 +118,14 @@ def quantile_edges(values: Array, most: int, weights: Array | None = None) -> tu
     right = np.clip(np.searchsorted(below, wanted), 0, len(below) - 1)
     left = np.maximum(right - 1, 0)
     nearest = np.where(wanted - below[left] < below[right] - wanted, left, right)
-    return tuple(_between(float(distinct[i]), float(distinct[i + 1])) for i in np.unique(nearest))
+    kept: list[int] = []
+    start, least = 0.0, heap[-1] / most * _LEAST
+    for i in np.unique(nearest).tolist():
+        if below[i] - start >= least and (heap[-1] - below[i] >= least or not kept):
+            kept.append(i)
+            start = below[i]
+    kept = kept or [int(nearest[0])]
+    return tuple(_between(float(distinct[i]), float(distinct[i + 1])) for i in kept)
 
 
 def score_edges(values: Array, truth: NDArray[np.bool_], most: int, threshold: float) -> tuple[float, ...]:

@@ -16,14 +16,16 @@ _HEIGHT: Final = 220
 _GAP: Final = 16
 _HEAD: Final = 76
 #: Of a panel: room for its title, and for the axis below.
-_TOP: Final = 52
+_TOP: Final = 66
 _BOTTOM: Final = 26
 _SIDE: Final = 14
 #: Names of a category that are written, and their characters.
 _NAMES: Final = 12
 _NAME: Final = 14
 #: How far beyond its edge an open bin is drawn, at most, in spans of all edges.
-_BEYOND: Final = 0.35
+_BEYOND: Final = 0.5
+#: A narrower bin is drawn no higher than one of so many pixels: one spike would leave nothing of the others.
+_NARROW: Final = 8
 
 _INK, _DIM, _LINE, _FILL, _ODD = "#1c2733", "#64748b", "#dbe2ea", "#2f7f9e", "#d98a29"
 _STYLE: Final = (
@@ -70,7 +72,7 @@ def _column(role: str, name: str, column: Column) -> list[str]:
         told = [f"mean {number(column.mean)}", f"deviation {number(column.stddev)}"]
         bars = _densities(column)
     else:
-        told = [f"{len(column.categories)} names"]
+        told = [f"{len(column.categories)} {'names' if len(column.categories) > 1 else 'name'}"]
         bars = _shares(column)
     return [*parts, _text(_SIDE, 42, " · ".join([*told, *gone])), *bars]
 
@@ -84,7 +86,7 @@ def _densities(column: Numeric) -> list[str]:
     room, floor = _WIDTH - 2 * _SIDE, _HEIGHT - _BOTTOM
     scale = room / ((ends[-1] - ends[0]) or 1)
     widths = [(b - a) * scale for a, b in itertools.pairwise(ends)]
-    heights = [count / max(width, 1) for count, width in zip(column.counts, widths, strict=True)]
+    heights = [count / max(width, _NARROW) for count, width in zip(column.counts, widths, strict=True)]
     unit = (floor - _TOP) / (max(heights) or 1)
     bars = []
     for start, width, height in zip(ends, widths, heights, strict=False):
@@ -104,6 +106,7 @@ def _shares(column: Categorical) -> list[str]:
     floor = _HEIGHT - _BOTTOM
     step = (_WIDTH - 2 * _SIDE) / len(column.categories)
     unit = (floor - _TOP) / (max(column.counts) or 1)
+    total = sum(column.counts) + column.missing + column.unseen
     parts = []
     for i, (name, count) in enumerate(zip(column.categories, column.counts, strict=True)):
         x = _SIDE + i * step
@@ -111,6 +114,8 @@ def _shares(column: Categorical) -> list[str]:
         if len(column.categories) <= _NAMES:
             most = max(2, min(_NAME, int(step / 6.5)))
             parts.append(_text(x + step / 2, _HEIGHT - 9, clean(name, most), "s", anchor="middle"))
+            share = f"{count / (total or 1):.0%}"
+            parts.append(_text(x + step / 2, floor - count * unit - 4, share, "s", anchor="middle"))
     if len(column.categories) > _NAMES:
         ends = f"{clean(column.categories[0], 20)} … {clean(column.categories[-1], 20)}"
         parts.append(_text(_WIDTH / 2, _HEIGHT - 9, ends, anchor="middle"))
@@ -153,9 +158,9 @@ def _performance(made: Baseline) -> list[str]:
     realised = [name for name in metrics if not name.endswith("_estimated")]
     estimated = any(name.endswith("_estimated") for name in metrics)
     for x, title in ((210, "with labels"), (_WIDTH - _SIDE, "estimated" if estimated else "")):
-        parts.append(_text(x, 60, title, "s", anchor="end"))
+        parts.append(_text(x, 58, title, "s", anchor="end"))
     for i, name in enumerate(realised[:10]):
-        y = 76 + i * 14.5
+        y = 74 + i * 14.5
         parts.append(_text(_SIDE, y, name))
         for x, key in ((210, name), (_WIDTH - _SIDE, f"{name}_estimated")):
             if one := metrics.get(key):

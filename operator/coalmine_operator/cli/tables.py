@@ -115,7 +115,8 @@ def _facts(column: Column) -> str:
     if isinstance(column, Numeric):
         numbers = f"mean {number(column.mean)}, deviation {number(column.stddev)}"
         return f"numeric, {numbers}, from {number(column.min)} to {number(column.max)}"
-    return f"categorical, {len(column.categories)} names"
+    names = len(column.categories)
+    return f"categorical, {names} {'names' if names > 1 else 'name'}"
 
 
 def _rows(column: Column) -> Iterator[tuple[str, bool, float]]:
