@@ -12,7 +12,19 @@ from msgspec.structs import replace
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 from tests.chart.promtool import needs_promtool
-from tests.unit.rulebook import EVERYTHING, FRAUD, RECORDED, V3, Samples, Series, counted, differences, gauge, pods
+from tests.unit.rulebook import (
+    EVERYTHING,
+    FRAUD,
+    RECORDED,
+    V3,
+    Samples,
+    Series,
+    counted,
+    differences,
+    gauge,
+    pods,
+    records,
+)
 
 from coalmine_operator.api import baseline as api
 from coalmine_operator.render.rules.parameters import Statistic
@@ -214,7 +226,11 @@ CASES: list[tuple[Statistic, float]] = [
 def test_against_numpy_and_scipy(statistic: Statistic, warn: float, tmp_path: Path) -> None:
     parameters = replace(EVERYTHING, statistic=statistic, warn=warn)
     series = [*AGE.series("feature", "age"), *SEX.series(), *SCORE.series("output", "score"), *strangers()]
-    assert differences(tmp_path, parameters, series, expected(statistic, warn)) == ""
+    assert differences(tmp_path, parameters, "data", series, expected(statistic, warn)) == ""
+
+
+def test_every_record_is_held_against_an_oracle() -> None:
+    assert records(EVERYTHING, "data") == set(expected("psi", 0.1))
 
 
 def test_rare_chi_square_is_never_too_small() -> None:
