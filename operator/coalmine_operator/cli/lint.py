@@ -32,12 +32,16 @@ class Checked(Struct, frozen=True, kw_only=True):
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=str), metavar="FILE...")
-@click.option("--local", is_flag=True, help="Warn of what `coalmine run` could not start, such as no command.")
+@click.option(
+    "--local",
+    is_flag=True,
+    help="For `coalmine run`: warn of what it could not start, such as no command; a cluster's rules do not count.",
+)
 def lint(files: tuple[str, ...], local: bool) -> None:
     """Check manifests offline: one line for each problem. FILE may be - for standard input."""
     failed = False
     for file in files:
-        checked = check(file, local=local)
+        checked = check(file, local=local, cluster=not local)
         for line in (*checked.problems, *checked.warnings):
             click.echo(line)
         failed = failed or bool(checked.problems)
@@ -48,8 +52,11 @@ def lint(files: tuple[str, ...], local: bool) -> None:
         raise SystemExit(2)
 
 
-def check(file: str, *, local: bool = False) -> Checked:
-    """Everything that is wrong with one file, as lines that begin with its name."""
+def check(file: str, *, local: bool = False, cluster: bool = True) -> Checked:
+    """Everything that is wrong with one file, as lines that begin with its name.
+
+    `local`: with warnings of what `coalmine run` could not do; `cluster`: with what only a cluster refuses.
+    """
     source = _source(file)
     try:
         text = _read(file)
@@ -71,7 +78,8 @@ def check(file: str, *, local: bool = False) -> Checked:
             continue
         good.append(deployment)
         wrong, only_local = _containers(deployment)
-        wrong += problems_in_a_cluster(deployment.metadata, deployment.spec, _ANY_SIDECAR)
+        if cluster:
+            wrong += problems_in_a_cluster(deployment.metadata, deployment.spec, _ANY_SIDECAR)
         problems += dict.fromkeys(f"{place}: {problem}" for problem in wrong)
         warnings += [f"{place}: warning: {line}" for line in (only_local if local else ())]
     problems += [f"{source}: {problem}" for problem in check_many(good)]

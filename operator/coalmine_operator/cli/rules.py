@@ -36,7 +36,7 @@ Format = Literal["prometheus", "prometheusrule"]
 )
 def rules(manifest: str, form: Format, baseline_file: Path | None) -> None:
     """Print recording and alerting rules as YAML. MANIFEST may be - for standard input."""
-    checked = check(manifest)
+    checked = check(manifest, cluster=False)
     if checked.problems:
         raise CliError(*checked.problems, code=2)
     monitored = [one for one in checked.deployments if one.spec.monitoring is not None]
