@@ -12,7 +12,7 @@ from ..monitoring import Task
 from .counts import FeedbackCounts
 from .hops import Peer, Peers, asked_ids
 from .predicted import Predicted
-from .reading import MAX_BODY, MAX_HOP_BODY, read, valid_id
+from .reading import MAX_BODY, MAX_HOP_BODY, Post, valid_id
 from .result import Result, Tally
 from .store import Item, Store
 
@@ -90,18 +90,24 @@ class Joiner:
         if hop and (ids := asked_ids(body)) is not None:
             known = await self.store.known(ids, self._clock())
             return Result(200, unknown=[one for one, here in zip(ids, known, strict=True) if not here])
-        got = read(body, self.task, MAX_HOP_BODY if hop else MAX_BODY)
+        post = Post(body, MAX_HOP_BODY if hop else MAX_BODY)
         tally = Tally(self.counts)
-        for outcome, count in got.refused.items():
+        missed: list[Item] = []
+        taken = False
+        for start in range(0, len(post.entries), _SLICE):
+            items = post.read(start, start + _SLICE, self.task)
+            taken = taken or bool(items)
+            missed += await self._settle(items, tally)
+        for outcome, count in post.refused.items():
             tally.count(outcome, count)
-        missed = await self._settle(got.items, tally)
+        status = post.status if taken or post.status != 202 else 400
         if hop:
-            return Result(got.status, tally.outcomes, got.reasons, unknown=[item.id for item in missed])
+            return Result(status, tally.outcomes, post.reasons, unknown=[item.id for item in missed])
         if missed and self._peers is not None:
             missed = await self._peers.pass_on(missed, tally)
         for item in missed:
             self._hold(item, tally)
-        return Result(got.status, tally.outcomes, got.reasons)
+        return Result(status, tally.outcomes, post.reasons)
 
     async def tick(self) -> None:
         """What is due: predictions whose time is up, labels held whose prediction may have come."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice, takewhile
 from typing import Final
 
 from msgspec import Struct, msgpack
@@ -13,8 +14,10 @@ from .store import Claim, Item, judge
 
 #: Business outcomes of one prediction that are told apart.
 MAX_OUTCOMES: Final = 16
-#: Of the places for predictions: so many ids are remembered whose time was up.
-_LATE_SHARE: Final = 0.1
+#: So many are let go of at a time; of those whose time was up, so many ids at least are remembered.
+_FEW: Final = 1000
+#: So often in a sweep: requests wait for it.
+_SWEEPS: Final = 5
 
 
 class _Kept(Struct, array_like=True):
@@ -75,32 +78,47 @@ class MemoryStore:
         )
         self._waiting[name] = _encode(kept)
         self._rows += rows
-        while self._rows > self._max:
-            self._lose(next(iter(self._waiting)), "evicted")
+        if self._rows > self._max:
+            self._evict()
 
     async def claim(self, items: Sequence[Item], now: float) -> list[Claim]:
         return [self._claim(item, now) for item in items]
 
     async def known(self, ids: Sequence[str], now: float) -> list[bool]:
-        own = [self._others.get(one, one) for one in ids]
+        own = [self._own(one) for one in ids]
         return [one in self._waiting or one in self._done or one in self._late for one in own]
 
     def sweep(self, now: float) -> None:
-        for places in (self._waiting, self._done):
-            while places:
-                oldest = next(iter(places))
-                if _decode(places[oldest]).at + self._ttl > now:
-                    break
-                if places is self._waiting:
-                    self._lose(oldest, "expired")
-                else:
-                    self._forget(oldest)
-                self._late[oldest] = None
-        while len(self._late) > max(1000, self._max * _LATE_SHARE):
-            del self._late[next(iter(self._late))]
+        for _ in range(_SWEEPS):
+            for name in self._old(self._waiting, now):
+                self._lose(name, "expired")
+                self._late[name] = None
+            for name in self._old(self._done, now):
+                self._forget(name)
+                self._late[name] = None
+        beyond = len(self._late) - max(_FEW, self._max // 10)
+        for name in list(islice(self._late, max(0, beyond))):
+            del self._late[name]
+
+    def _own(self, name: str) -> str:
+        """The id under which a prediction is kept that may be asked for by another one."""
+        return name if name in self._waiting or name in self._done else self._others.get(name, name)
+
+    def _old(self, places: dict[str, bytes], now: float) -> list[str]:
+        """Of the oldest those whose time is up."""
+        oldest = islice(places.items(), _FEW)
+        return [name for name, _ in takewhile(lambda one: _decode(one[1]).at + self._ttl <= now, oldest)]
+
+    def _evict(self) -> None:
+        """Make room, for several at once: a dictionary takes long to find its first one behind many that are gone."""
+        beyond = self._rows - self._max + min(self._max // 256, _FEW)
+        for name in list(islice(self._waiting, min(beyond, len(self._waiting) - 1))):
+            if beyond <= 0:
+                return
+            beyond -= self._lose(name, "evicted")
 
     def _claim(self, item: Item, now: float) -> Claim:
-        name = self._others.get(item.id, item.id)
+        name = self._own(item.id)
         encoded = self._waiting.get(name) or self._done.get(name)
         if encoded is None:
             return Claim(("late" if name in self._late else "unknown",) * item.given)
@@ -140,15 +158,17 @@ class MemoryStore:
             _Kept(kept.revision, kept.at, kept.rows, [], [], [], kept.truths, kept.outcomes, kept.other)
         )
         self._done_rows += kept.rows
-        while self._done_rows > self._max:
-            self._forget(next(iter(self._done)))
+        if self._done_rows > self._max:
+            for first in list(islice(self._done, max(1, min(self._max // 256, _FEW)))):
+                self._forget(first)
 
-    def _lose(self, name: str, reason: str) -> None:
-        """Let go of a prediction that waits."""
+    def _lose(self, name: str, reason: str) -> int:
+        """Let go of a prediction that waits; its rows."""
         kept = _decode(self._waiting.pop(name))
         self._rows -= kept.rows
         self._counts.lost[reason] += kept.rows
         self._drop_other(kept, name)
+        return kept.rows
 
     def _forget(self, name: str) -> None:
         """Let go of one that has its labels."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from math import isfinite, nan
 from typing import Any, Final
@@ -24,61 +25,66 @@ MAX_OUTCOME_LENGTH: Final = 64
 _LARGEST: Final = 1e15
 #: So many complaints are told.
 _TOLD: Final = 5
+_NOTHING: Final = "neither label, labels nor outcome"
 _SHAPE: Final = '{"predictionId": ID, "label": LABEL}'
 _decode = msgspec.json.Decoder().decode
 
 
-class Read:
-    """What was read. `refused`: labels or entries that are none, by outcome; `reasons`: the first few, a line each."""
+class Post:
+    """A post's entries, which `read` makes items of: some at a time, as a post may take as long as many requests do.
 
-    __slots__ = ("items", "reasons", "refused", "status")
+    `status`: 202, or 400 or 413 where nothing of it can be read. `refused`: labels or entries that are none, by
+    outcome; `reasons`: the first few, a line each.
+    """
 
-    def __init__(self) -> None:
-        self.items: list[Item] = []
+    __slots__ = ("_where", "entries", "reasons", "refused", "status")
+
+    def __init__(self, body: bytes, limit: int = MAX_BODY) -> None:
+        """`body`: an entry, a list of entries, {"feedback": [...]}, or Seldon's; `limit`: its bytes."""
+        self.status = 202
         self.refused: dict[str, int] = {}
         self.reasons: list[str] = []
-        self.status = 202
+        self.entries: list[Any] = []
+        self._where = ""
+        if len(body) > limit:
+            self._reject(413, "too_many", f"{len(body)} bytes are over {limit}: send several posts")
+            return
+        try:
+            entries, self._where = _entries(_json(body))
+        except (ValueError, RecursionError):
+            self._reject(400, "malformed", f"not JSON: send {_SHAPE}, or a list of these")
+            return
+        if not entries:
+            self._reject(400, "malformed", f"no feedback in it: send {_SHAPE}, or a list of these")
+            return
+        given = len(entries)
+        if given <= MAX_LABELS:
+            entries = [seldon.plain(entry) if seldon.wrote(entry) else entry for entry in entries]
+            given = sum(map(_given, entries))
+        if given > MAX_LABELS:
+            self._reject(413, "too_many", f"{given} labels are over {MAX_LABELS}: send several posts", given)
+            return
+        self.entries = entries
+
+    def read(self, start: int, stop: int, task: Task) -> list[Item]:
+        """What the entries from `start` to before `stop` bring."""
+        items: list[Item] = []
+        for number, entry in enumerate(self.entries[start:stop], start):
+            items += _read_entry(self, entry, self._where.format(number), task)
+        return items
 
     def refuse(self, outcome: str, reason: str, count: int = 1) -> None:
         self.refused[outcome] = self.refused.get(outcome, 0) + count
         if len(self.reasons) < _TOLD:
             self.reasons.append(reason)
 
+    def _reject(self, status: int, outcome: str, reason: str, count: int = 1) -> None:
+        self.status = status
+        self.refuse(outcome, reason, count)
+
 
 def valid_id(name: str) -> bool:
     return 0 < len(name) <= MAX_ID_LENGTH and name.isprintable()
-
-
-def read(body: bytes, task: Task, limit: int = MAX_BODY) -> Read:
-    """`body`: an entry, a list of entries, {"feedback": [...]}, or Seldon's; status 202, or 400 or 413 with a reason.
-
-    `limit`: bytes of the body.
-    """
-    result = Read()
-    if len(body) > limit:
-        return _reject(result, 413, "too_many", f"{len(body)} bytes are over {limit}: send several posts")
-    try:
-        document = _json(body)
-    except (ValueError, RecursionError):
-        return _reject(result, 400, "malformed", f"not JSON: send {_SHAPE}, or a list of these")
-    entries, where = _entries(document)
-    if not entries:
-        return _reject(result, 400, "malformed", f"no feedback in it: send {_SHAPE}, or a list of these")
-    entries = [seldon.plain(entry) if seldon.wrote(entry) else entry for entry in entries]
-    given = sum(map(_given, entries))
-    if given > MAX_LABELS:
-        return _reject(result, 413, "too_many", f"{given} labels are over {MAX_LABELS}: send several posts", given)
-    for number, entry in enumerate(entries):
-        _read_entry(result, entry, where.format(number), task)
-    if not result.items:
-        result.status = 400
-    return result
-
-
-def _reject(result: Read, status: int, outcome: str, reason: str, count: int = 1) -> Read:
-    result.status = status
-    result.refuse(outcome, reason, count)
-    return result
 
 
 def _json(body: bytes) -> Any:
@@ -109,54 +115,53 @@ def _given(entry: object) -> int:
     return 1
 
 
-def _read_entry(result: Read, entry: object, where: str, task: Task) -> None:
+def _read_entry(post: Post, entry: object, where: str, task: Task) -> Iterator[Item]:
     if not isinstance(entry, dict):
-        result.refuse("malformed", f"{where}: {_short(entry)} is no feedback: send {_SHAPE}")
+        post.refuse("malformed", f"{where}: {_short(entry)} is no feedback: send {_SHAPE}")
         return
     given, single = entry.get("labels"), "label" in entry
     labels = [entry["label"]] if single else []
     labels += given if isinstance(given, list) else []
     business = "outcome" in entry
     # Whatever is wrong with an entry is wrong with all that it brings.
-    brings = max(1, sum(label is not None for label in labels) + business)
+    brings = sum(label is not None for label in labels) + business
     name = entry.get("predictionId")
     if not isinstance(name, str) or not valid_id(name):
-        problem = f"{_short(name)} is no id: send a text of 1 to {MAX_ID_LENGTH} printable characters"
         path = "response.meta.puid" if seldon.PUID in entry else "predictionId"
-        result.refuse("malformed", f"{where}.{path}: {problem}", brings)
+        problem = f"{_short(name)} is no id: send a text of 1 to {MAX_ID_LENGTH} printable characters"
+        post.refuse("malformed", f"{where}.{path}: {problem}", max(1, brings))
         return
-    if single and given is not None:
-        result.refuse("malformed", f"{where}: both label and labels: send one of them", brings)
+    if not brings or (single and given is not None):
+        problem = "both label and labels: send one of them" if brings else f"{_NOTHING}: send {_SHAPE}"
+        post.refuse("malformed", f"{where}: {problem}", max(1, brings))
         return
     try:
         at = _time(entry.get("timestamp"))
     except (ValueError, OverflowError, OSError):
         problem = f"{_short(entry['timestamp'])} is no time: write it like 2026-11-22T16:00:00Z, or as Unix seconds"
-        result.refuse("malformed", f"{where}.timestamp: {problem}", brings)
+        post.refuse("malformed", f"{where}.timestamp: {problem}", brings)
         return
-    before = len(result.items), sum(result.refused.values())
-    if business:
-        _read_outcome(result, entry, where, name, at)
+    if business and (outcome := _read_outcome(post, entry, where)):
+        yield Item(name, outcome=outcome[0], value=outcome[1], at=at)
     truths = [None if label is None else truth_text(task, label) for label in labels]
     for row, (label, truth) in enumerate(zip(labels, truths, strict=True)):
         if label is not None and truth is None:
             path = f"{where}.label" if single else f"{where}.labels[{row}]"
-            result.refuse("malformed", f"{path}: {_short(label)} is no label of a {task} model: {_remedy(task)}")
+            post.refuse("malformed", f"{path}: {_short(label)} is no label of a {task} model: {_remedy(task)}")
     if any(truth is not None for truth in truths):
-        result.items.append(Item(name, tuple(truths), at=at))
-    if (len(result.items), sum(result.refused.values())) == before:
-        result.refuse("malformed", f"{where}: neither label, labels nor outcome: send {_SHAPE}")
+        yield Item(name, tuple(truths), at=at)
 
 
-def _read_outcome(result: Read, entry: dict[str, Any], where: str, name: str, at: float | None) -> None:
+def _read_outcome(post: Post, entry: dict[str, Any], where: str) -> tuple[str, float] | None:
     outcome, value = entry["outcome"], entry.get("value", 1)
     if not (isinstance(outcome, str) and 0 < len(outcome) <= MAX_OUTCOME_LENGTH and outcome.isprintable()):
         problem = f"{_short(outcome)} is no name: send a text of 1 to {MAX_OUTCOME_LENGTH} printable characters"
-        result.refuse("malformed", f"{where}.outcome: {problem}")
-    elif not (isinstance(value, int | float) and -_LARGEST <= value <= _LARGEST):
-        result.refuse("malformed", f"{where}.value: {_short(value)} is no number within {_LARGEST:g}")
-    else:
-        result.items.append(Item(name, outcome=outcome, value=float(value), at=at))
+        post.refuse("malformed", f"{where}.outcome: {problem}")
+        return None
+    if not (isinstance(value, int | float) and -_LARGEST <= value <= _LARGEST):
+        post.refuse("malformed", f"{where}.value: {_short(value)} is no number within {_LARGEST:g}")
+        return None
+    return outcome, float(value)
 
 
 def _time(value: object) -> float | None:
