@@ -8,8 +8,10 @@ import json
 import logging
 import math
 import socket
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,11 +25,12 @@ from prometheus_client.core import (
     StateSetMetricFamily,
 )
 from prometheus_client.samples import Exemplar
+from tests.relay.authority import Authority
 
 from coalmine_sidecar.contract import RevisionRoute, Routing
-from coalmine_sidecar.push.otlp import document, to_metrics
+from coalmine_sidecar.push.otlp import AT_A_STRETCH, document, to_metrics
 from coalmine_sidecar.push.pusher import Pushing, start, whose
-from coalmine_sidecar.push.receivers import Graphite, Otlp
+from coalmine_sidecar.push.receivers import Graphite, Otlp, PushError
 from coalmine_sidecar.push.settings import PushSettings, graphite_prefix, otlp_url, take_push
 
 WHOSE = {"service.name": "fraud", "service.namespace": "ml", "service.instance.id": "fraud-1"}
@@ -54,8 +57,13 @@ async def collected() -> Sequence[Metric]:
 
 
 def mapped(*metrics: Metric) -> dict[str, dict[str, Any]]:
-    found = [one for metric in metrics for one in to_metrics(metric, started=100.5, now=200)]
-    return {one["name"]: one for one in found}
+    found = {}
+    for metric in metrics:
+        for one in to_metrics(metric, started=100.5, now=200):
+            list(one.write())
+            told = json.loads(one.json())
+            found[told["name"]] = told
+    return found
 
 
 def attributes(point: dict[str, Any]) -> dict[str, str]:
@@ -116,9 +124,21 @@ def test_what_otlp_has_no_kind_for_is_a_gauge():
 
 
 def test_a_document_says_whose_metrics_they_are():
-    (told,) = document(WHOSE, [])["resourceMetrics"]
+    (told,) = json.loads(document(WHOSE, [b'{"name":"a"}', b'{"name":"b"}']))["resourceMetrics"]
     assert attributes(told["resource"]) == WHOSE
     assert told["scopeMetrics"][0]["scope"]["name"] == "coalmine_sidecar"
+    assert told["scopeMetrics"][0]["metrics"] == [{"name": "a"}, {"name": "b"}]
+
+
+def test_many_points_are_written_some_at_a_time():
+    many = GaugeMetricFamily("coalmine_many", "Many.", labels=("n",))
+    for number in range(3 * AT_A_STRETCH + 1):
+        many.add_metric((str(number),), number)
+    (metric,) = to_metrics(many, started=0, now=1)
+    written = [len(json.loads(metric.json())["gauge"]["dataPoints"]) for _ in metric.write()]
+    assert written == [AT_A_STRETCH, 2 * AT_A_STRETCH, 3 * AT_A_STRETCH, 3 * AT_A_STRETCH + 1]
+    points = json.loads(metric.json())["gauge"]["dataPoints"]
+    assert [one["asDouble"] for one in points] == list(range(3 * AT_A_STRETCH + 1))
 
 
 def test_nothing_is_pushed_before_it_is_known_for_whom():
@@ -297,14 +317,15 @@ class Collector:
 
 
 @asynccontextmanager
-async def collector() -> AsyncIterator[Collector]:
+async def collector(tls: ssl.SSLContext | None = None) -> AsyncIterator[Collector]:
     one = Collector()
     app = web.Application()
     app.router.add_post("/v1/metrics", one.take)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    one.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/metrics"
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    place = f"{'127.0.0.1' if tls is None else 'localhost'}:{runner.addresses[0][1]}"
+    one.url = f"{'http' if tls is None else 'https'}://{place}/v1/metrics"
     yield one
     await runner.cleanup()
 
@@ -383,3 +404,40 @@ async def test_a_figure_that_cannot_be_written_is_counted(caplog: pytest.LogCapt
     await until(running, "otlp", "failed", 2)
     await running.stop()
     assert caplog.messages == ["metrics to http://127.0.0.1:1/: could not be made: ZeroDivisionError"]
+
+
+# Certificates, and a Graphite that takes nothing
+
+
+async def test_certificates_of_a_receiver_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ours, others = Authority(tmp_path / "ours"), Authority(tmp_path / "others")
+    files = ours.issue("localhost")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(files.cert, files.key)
+    outcomes = {}
+    async with collector(tls) as sink:
+        for name, authority in (("good", ours), ("bad", others)):
+            monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+            otlp = Otlp(sink.url, started=0, clock=lambda: 1.0, timeout=30)
+            try:
+                await otlp.push(families(), WHOSE)
+                outcomes[name] = "ok"
+            except PushError as error:
+                outcomes[name] = str(error)
+            await otlp.close()
+        assert len(sink.got) == 1
+    assert outcomes["good"] == "ok"
+    assert outcomes["bad"].startswith("no connection: ")
+
+
+# prometheus_client's bridge leaves it to the garbage collector to close a connection that broke.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_graphite_that_reads_nothing_is_given_up():
+    many = GaugeMetricFamily("coalmine_many", "Many.", labels=("n",))
+    for number in range(3000):
+        many.add_metric((f"{number}{'x' * 3000}",), number)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        graphite = Graphite(server.getsockname(), timeout=0.2)
+        with pytest.raises(PushError, match=r"^took nothing within 0.2 s$"):
+            await graphite.push([many], WHOSE)

@@ -6,7 +6,9 @@ import asyncio
 import gzip
 import math
 import ssl
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final, Protocol
 
 import aiohttp
@@ -14,6 +16,7 @@ import msgspec
 from prometheus_client.bridge.graphite import GraphiteBridge
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 from yarl import URL
 
 from ..outward import shown
@@ -23,6 +26,9 @@ from . import otlp
 TIMEOUT: Final = 5.0
 #: Bytes of an OTLP receiver's answer that are read.
 READ: Final = 65536
+#: Samples that Graphite's thread writes at a stretch (about a millisecond), and seconds that it rests then.
+AT_A_STRETCH: Final = 32
+REST: Final = 0.001
 
 
 class PushError(Exception):
@@ -78,21 +84,31 @@ class Graphite:
 
 
 class _Of(Collector):
-    """Metrics that were collected already, in the event loop that writes them, as Graphite takes them."""
+    """Metrics that were collected already, in the event loop that writes them, as Graphite takes them.
+
+    In pieces with a rest behind each: the event loop gets its turn from a thread that rests at once, and from one
+    that writes for long only after 5 ms (the interpreter's switch interval).
+    """
 
     def __init__(self, metrics: Iterable[Metric], pod: str) -> None:
         self._metrics = metrics
-        self._pod = pod
+        self._pod = pod or "none"
 
     def collect(self) -> Iterable[Metric]:
         for metric in self._metrics:
-            found = Metric(metric.name, metric.documentation, metric.type)
-            for sample in metric.samples:
-                # Not a number is nothing to Graphite, and an empty part of a name breaks its path.
-                if not math.isnan(sample.value):
-                    labels = {name: value or "none" for name, value in sample.labels.items()}
-                    found.samples.append(sample._replace(labels=labels | {"pod": self._pod or "none"}))
-            yield found
+            samples = iter(metric.samples)
+            while some := list(islice(samples, AT_A_STRETCH)):
+                piece = Metric(metric.name, metric.documentation, metric.type)
+                # Not a number is nothing to Graphite.
+                piece.samples = [self._of_pod(sample) for sample in some if not math.isnan(sample.value)]
+                yield piece
+                time.sleep(REST)
+
+    def _of_pod(self, sample: Sample) -> Sample:
+        # An empty part of a name breaks its path.
+        labels = {name: value or "none" for name, value in sample.labels.items()}
+        labels["pod"] = self._pod
+        return sample._replace(labels=labels)
 
 
 class Otlp:
@@ -113,11 +129,13 @@ class Otlp:
 
     async def push(self, metrics: Sequence[Metric], resource: Mapping[str, str]) -> None:
         now = self._clock()
-        told: list[otlp.Json] = []
-        for metric in metrics:
-            told += otlp.to_metrics(metric, started=self._started, now=now)
-            await asyncio.sleep(0)  # the requests' turn: they share this event loop
-        body = msgspec.json.encode(otlp.document(resource, told))
+        told = []
+        for family in metrics:
+            for metric in otlp.to_metrics(family, started=self._started, now=now):
+                for _ in metric.write():
+                    await asyncio.sleep(0)  # the requests' turn: they share this event loop
+                told.append(metric.json())
+        body = otlp.document(resource, told)
         # zlib lets others run meanwhile; text as repetitive as this becomes a twentieth.
         body = await asyncio.to_thread(gzip.compress, body, 1)
         try:
