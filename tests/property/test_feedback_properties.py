@@ -64,6 +64,7 @@ class Feedbacks(RuleBasedStateMachine):
             task="binary",
             counts=self.counts,
             clock=lambda: self.now,
+            share=1.0,
         )
         self.runner = asyncio.Runner()
         self.given = 0

@@ -32,6 +32,7 @@ class World:
             task=task,
             counts=self.counts,
             clock=lambda: self.now,
+            share=1.0,
         )
 
     def predict(self, name: str, *scores: float, other: str = "", revision: str = "a") -> None:

@@ -20,6 +20,8 @@ HOP_HEADER: Final = "coalmine-feedback-hop"
 _PASSING: Final = 4
 #: Pods that are asked at a time for one post.
 _ASKED: Final = 8
+#: Items that a pod is handed at a time: it has an answer within a second, whatever else it does.
+_HANDED: Final = 250
 
 
 class Peer(Protocol):
@@ -86,15 +88,21 @@ async def _pass_on(peers: Sequence[Peer], items: list[Item], tally: Tally) -> li
         if not mine:
             continue
         left = [item for item in left if item.id not in known]
-        answer = await _post(peer, _several(mine))
-        if answer is None:
-            # It may have counted them: another try could count them twice.
-            tally.count("peer_error", sum(item.given for item in mine))
-            continue
-        tally.add(answer.outcomes)
-        unknown = set(answer.unknown)
-        left += [item for item in mine if item.id in unknown]
+        for start in range(0, len(mine), _HANDED):
+            left += await _hand(peer, mine[start : start + _HANDED], tally)
     return left
+
+
+async def _hand(peer: Peer, items: list[Item], tally: Tally) -> list[Item]:
+    """The items that it does not know after all."""
+    answer = await _post(peer, _several(items))
+    if answer is None:
+        # It may have counted them: another try could count them twice.
+        tally.count("peer_error", sum(item.given for item in items))
+        return []
+    tally.add(answer.outcomes)
+    unknown = set(answer.unknown)
+    return [item for item in items if item.id in unknown]
 
 
 async def _post(peer: Peer, body: bytes) -> _Answer | None:

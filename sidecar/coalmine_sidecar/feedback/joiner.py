@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 from ..monitoring import Task
 from .counts import FeedbackCounts
 from .hops import Peer, Peers, asked_ids
+from .pace import Pace
 from .predicted import Predicted
 from .reading import MAX_BODY, MAX_HOP_BODY, Post, valid_id
 from .result import Result, Tally
@@ -21,7 +21,7 @@ HOLD: Final = 10.0
 FIRST_TRY: Final = 1.0
 MAX_HELD: Final = 10_000
 #: Items after which the event loop has its turn: requests wait for it.
-_SLICE: Final = 200
+_SLICE: Final = 64
 
 
 class Counted(Protocol):
@@ -45,7 +45,8 @@ class _Held:
 class Joiner:
     """`counters`: a revision's counters, None where it is not counted any more. `clock`: Unix seconds.
 
-    `peers`: the other pods, where each keeps its own predictions. Call `tick` about once a second.
+    `peers`: the other pods, where each keeps its own predictions. `share`: of one core that labels may take.
+    Call `tick` about once a second.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Joiner:
         counts: FeedbackCounts,
         clock: Callable[[], float],
         peers: Callable[[], Sequence[Peer]] | None = None,
+        share: float = 0.2,
     ) -> None:
         self.store = store
         self.counts = counts
@@ -64,6 +66,7 @@ class Joiner:
         self._counters = counters
         self._clock = clock
         self._peers = Peers(peers) if peers is not None else None
+        self._pace = Pace(share)
         self._waiting: dict[str, list[_Held]] = {}
         #: Labels that wait for their predictions.
         self.held = 0
@@ -90,12 +93,16 @@ class Joiner:
         if hop and (ids := asked_ids(body)) is not None:
             known = await self.store.known(ids, self._clock())
             return Result(200, unknown=[one for one, here in zip(ids, known, strict=True) if not here])
+        began = await self._pace.begin()
         post = Post(body, MAX_HOP_BODY if hop else MAX_BODY)
+        self._pace.end(began)
         tally = Tally(self.counts)
         missed: list[Item] = []
         taken = False
         for start in range(0, len(post.entries), _SLICE):
+            began = await self._pace.begin()
             items = post.read(start, start + _SLICE, self.task)
+            self._pace.end(began)
             taken = taken or bool(items)
             missed += await self._settle(items, tally)
         for outcome, count in post.refused.items():
@@ -133,6 +140,7 @@ class Joiner:
         """Count what is known here; the items that are not."""
         missed = []
         for start in range(0, len(items), _SLICE):
+            began = await self._pace.begin()
             now = self._clock()
             batch = items[start : start + _SLICE]
             for item, claim in zip(batch, await self.store.claim(batch, now), strict=True):
@@ -144,7 +152,7 @@ class Joiner:
                     outcomes = ("retired" if outcome == "joined" else outcome for outcome in outcomes)
                 for outcome in outcomes:
                     tally.count(outcome)
-            await asyncio.sleep(0)
+            self._pace.end(began)
         return missed
 
     def _count(self, item: Item, predicted: Predicted, fresh: Sequence[str | None], now: float) -> bool:
