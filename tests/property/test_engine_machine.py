@@ -12,10 +12,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec.structs import replace
 from tests.property.world import METADATA, CrashError, World, alert, make_spec, mirroring, monitored
 
+from coalmine_operator.api.monitoring import Monitoring
 from coalmine_operator.engine import BaselineState, Order, step
+from coalmine_operator.engine.alerts import action_of
 from coalmine_operator.engine.traffic import share_out
 
 VERSIONS = ("v1", "v2", "v3")
+#: Names and actions.
+ALERTS = (
+    ("ModelLatencyHigh", ""),
+    ("RecallDrop", "rollback"),
+    ("DisparateImpact", "hold"),
+    ("ModelUnavailable", "fallback"),
+)
 WRITES = ("step", "save", "routing", "pods")
 
 
@@ -28,9 +37,11 @@ class RolloutMachine(RuleBasedStateMachine):
         self.orders = 0
         self.traffic = False
 
-    @initialize(traffic=st.booleans(), fallback=st.booleans(), mirror=st.booleans(), baseline=st.booleans())
-    def begin(self, traffic: bool, fallback: bool, mirror: bool, baseline: bool) -> None:
+    @initialize(**dict.fromkeys(("traffic", "fallback", "mirror", "baseline", "actions", "second"), st.booleans()))
+    def begin(self, traffic: bool, fallback: bool, mirror: bool, baseline: bool, actions: bool, second: bool) -> None:
         self.traffic = traffic
+        if actions:
+            self.world.spec = replace(self.world.spec, monitoring=Monitoring())
         if baseline:
             self.world.spec = monitored(self.world.spec)
         if mirror:
@@ -38,6 +49,12 @@ class RolloutMachine(RuleBasedStateMachine):
         if not fallback:
             self.world.spec = replace(self.world.spec, fallback=None)
         self.world.settle(3, traffic=0)
+        if second:  # so that v1 is there to fall back to
+            self.edit_the_spec("v2")
+            self.give_an_order("promote")
+            self.world.reconcile()
+            self.give_an_order("promote")
+            self.world.settle(40, traffic=0)
 
     @rule(version=st.sampled_from(VERSIONS))
     def edit_the_spec(self, version: str) -> None:
@@ -49,11 +66,15 @@ class RolloutMachine(RuleBasedStateMachine):
         self.orders += 1
         self.world.orders.append(Order(id=str(self.orders), verb=verb))
 
-    @rule(firing=st.booleans(), version=st.sampled_from(("", *VERSIONS)))
-    def hear_of_an_alert(self, firing: bool, version: str) -> None:
-        labels = {"version": version} if version else {}
-        now = self.world.now
-        self.world.alert_events.append(alert(at=now, resolved_at=0.0 if firing else now, **labels))
+    @rule(firing=st.booleans(), version=st.sampled_from(("", *VERSIONS)), what=st.sampled_from(ALERTS))
+    def hear_of_an_alert(self, firing: bool, version: str, what: tuple[str, str]) -> None:
+        name, action = what
+        labels = {"action": action} if action else {}
+        if version:
+            labels["version"] = version
+        spec, now = self.world.spec, self.world.now
+        if action_of(spec.auto_rollback, spec.monitoring, name, labels) != "none":
+            self.world.alert_events.append(alert(name, at=now, resolved_at=0.0 if firing else now, **labels))
 
     @rule(version=st.sampled_from(VERSIONS))
     def break_or_mend(self, version: str) -> None:
@@ -150,6 +171,18 @@ class RolloutMachine(RuleBasedStateMachine):
             assert status.stable.revision in plan.routing.chain
         if status.fallback is not None and status.stable is not None:
             assert status.fallback.revision in plan.routing.chain
+        # the fallback takes from a stable that is ready only what an alert asks of it
+        fallback = next((route for route in plan.routing.routes if route.track == "fallback" and route.weight), None)
+        if fallback is not None and status.stable is not None and status.stable.revision in ready:
+            assert fallback.weight == 100
+            assert any(known.labels.get("action") == "fallback" for known in status.alerts)
+            assert status.phase != "Healthy"
+        # a rollout that an alert holds takes no step
+        if any(condition.reason == "HeldByAlert" for condition in status.conditions):
+            rollout, before = status.rollout, world.before.rollout
+            assert rollout is not None
+            if before is not None and before.id == rollout.id:
+                assert (before.step, before.weight, before.mirror) == (rollout.step, rollout.weight, rollout.mirror)
         # copies go where they harm nobody: of a stable that serves, to a ready canary without users
         if plan.routing.mirror:
             assert status.canary is not None

@@ -86,4 +86,4 @@ def _about_stable(turn: Turn, alert: AlertStatus) -> bool:
         or (last.alert is not None and last.alert.fingerprint == alert.fingerprint)
     ):
         since.append(last.at)
-    return alert.starts_at >= max(since, default=0.0)
+    return alert.starts_at > max(since, default=0.0)

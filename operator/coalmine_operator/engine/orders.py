@@ -61,6 +61,8 @@ def _rollback(turn: Turn, order: Order) -> str:
     previous = turn.status.previous
     if not turn.stable or previous not in turn.records or previous == turn.stable:
         return "no previous revision is kept"
+    if back := turn.quarantined(previous):
+        return f"{back.version}, the previous one, is quarantined ({back.reason})"
     turn.retreat_from_stable(message, order.actor)
     return ""
 

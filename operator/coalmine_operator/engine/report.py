@@ -162,17 +162,6 @@ def _tell_availability(turn: Turn, before: Condition | None, reason: str, messag
         turn.tell(reason, message or "no version has a ready pod: requests get 503", warning=True)
 
 
-def _tell_hold(turn: Turn, before: Condition | None, reason: str) -> None:
-    """That an alert holds the rollout is told once, and once that it does no more."""
-    rollout, was = turn.rollout, before is not None and before.reason == reasons.HELD_BY_ALERT
-    if rollout is None or was == (reason == reasons.HELD_BY_ALERT):
-        return
-    if was:
-        turn.tell(reasons.HOLD_OVER, f"rollout {rollout.id}: no alert holds it any more")
-    else:
-        turn.tell(reasons.HELD_BY_ALERT, f"rollout {rollout.id}: {turn.waiting_for}", warning=True)
-
-
 def _unpromoted(turn: Turn) -> str:
     if turn.problems:
         return reasons.INVALID_SPEC
@@ -206,7 +195,6 @@ def report(turn: Turn, plan: Plan) -> None:
     found = _conditions(turn, plan, phase)
     if turn.stable:
         _tell_availability(turn, before.get(reasons.AVAILABLE), *found[reasons.AVAILABLE][1:])
-        _tell_hold(turn, before.get(reasons.PROGRESSING), found[reasons.PROGRESSING][1])
     for kind, (holds, reason, text) in found.items():
         value: Literal["True", "False"] = "True" if holds else "False"
         old = before.get(kind)

@@ -66,14 +66,26 @@ def advance(turn: Turn) -> None:
         return
     if turn.problems or turn.spec.paused or rollout.held:
         return
-    if alerts := holding(turn):
-        turn.waiting_for = f"held by alert {', '.join(dict.fromkeys(alert.name for alert in alerts))}"
+    if _held_by_alert(turn, rollout):
         return
     if not turn.spec.replicas:
         turn.waiting_for = "spec.replicas is 0: nothing can be compared"
         return
     while rollout is not None and _take_one(turn, rollout):
         rollout = turn.rollout
+
+
+def _held_by_alert(turn: Turn, rollout: Rollout) -> bool:
+    """Told once when it begins, and once when it is over."""
+    alerts = holding(turn)
+    before = any(condition.reason == reasons.HELD_BY_ALERT for condition in turn.status.conditions)
+    if alerts:
+        turn.waiting_for = f"held by alert {', '.join(dict.fromkeys(alert.name for alert in alerts))}"
+        if not before:
+            turn.tell(reasons.HELD_BY_ALERT, f"rollout {rollout.id}: {turn.waiting_for}", warning=True)
+    elif before:
+        turn.tell(reasons.HOLD_OVER, f"rollout {rollout.id}: no alert holds it any more")
+    return bool(alerts)
 
 
 def _take_one(turn: Turn, rollout: Rollout) -> bool:
