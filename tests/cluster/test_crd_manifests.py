@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from tests.manifests import GONE, changed, get, good, mirrored
+from tests.manifests import GONE, changed, get, good, mirrored, watched
 from tests.unit.test_decode import MINIMAL
 from tests.unit.test_decode_broken import BROKEN
+from tests.unit.test_monitoring_spec import BROKEN as BROKEN_MONITORING
+from tests.unit.test_monitoring_spec import TAKEN as TAKEN_MONITORING
 
 from coalmine_operator.api.decode import decode
 
@@ -18,6 +20,7 @@ from .lab.cluster import Cluster
 STEPS = "spec.strategy.canary.steps"
 CANARY = "spec.strategy.canary"
 METRICS = "spec.analysis.metrics"
+M = "spec.monitoring"
 BASELINE = f"{METRICS}[2].baseline[0]"
 CONTAINERS = "spec.template.spec.containers"
 MODEL_NAME = "is not allowed: write letters, digits, -, _ and ., with a letter or digit at both ends"
@@ -161,6 +164,30 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     (f"{BASELINE}.edges", [0, 1, 1], "", "an edge is not over the one before it; edges ascend"),
     (f"{BASELINE}.counts", [1, 2, 3], "", "edges cut one bin more than there are edges"),
     (f"{BASELINE}.counts", [0] * 4, "", "are all 0: a baseline needs data"),
+    # monitoring
+    (M, {"task": "ranks"}, f"{M}.task", 'supported values: "binary", "multiclass", "ranking", "regression", "text"'),
+    (M, {"prediction": {"threshold": 40}}, f"{M}.prediction.threshold", "is no probability: write 0 to 1"),
+    (M, {"task": "text", "slices": [{"attribute": "a", "path": "b"}]}, f"{M}.slices", "compare who gets a class"),
+    (M, {"features": [{"name": "a"}] * 2}, f"{M}.features[1]", 'Duplicate value: {"name":"a"}'),
+    (M, {"features": [{"name": "a", "path": "$..b"}]}, f"{M}.features[0].path", "is no path: write one like $.inst"),
+    (M, {"features": [{"name": "a", "path": "b[*]"}]}, f"{M}.features[0].path", "is no path: write one like $.inst"),
+    (M, {"features": [{"name": "a", "path": "$[*][*]"}]}, f"{M}.features[0].path", "has [*] more than once, and it"),
+    (M, {"baseline": {}}, f"{M}.baseline", "give a configMap or a file, one of them"),
+    (M, {"baseline": {"file": "a"}}, f"{M}.baseline.file", "is for `coalmine run`: in a cluster give a configMap"),
+    (M, {"baseline": {"configMap": "a", "digest": "0"}}, f"{M}.baseline.digest", "write sha256: and 64 digits from 0"),
+    (M, {"feedback": {"redis": {"url": "redis://a:b@c"}}}, f"{M}.feedback.redis.url", "names a user or a password: wr"),
+    (M, {"feedback": {"ttl": "a week"}}, f"{M}.feedback.ttl", NO_DURATION),
+    (M, {"drift": {"warn": 0.3}}, f"{M}.drift.warn", "is over critical: a warning comes first"),
+    (M, {"drift": {"statistic": "ks", "critical": 1}}, f"{M}.drift.critical", "never fires: this statistic is at most"),
+    (M, {"alerts": {"overrides": [{"name": "AucDrop"}]}}, f"{M}.alerts.overrides", "an entry changes nothing: give th"),
+    (M, {"payloadLog": {"file": "a"}}, f"{M}.payloadLog.file", "a sidecar in a cluster has no disk, so give a url"),
+    (
+        "spec",
+        mirrored(strategy={}, analysis={"metrics": [{"name": "baseline", "preset": "errorRate"}]})
+        | {"monitoring": {"baseline": {"configMap": "a"}}},
+        METRICS,
+        "a metric called baseline has the name of the verdict on spec.monitoring.baseline: take another one",
+    ),
     # alerts
     ("spec.autoRollback.alerts[0]", {}, "", "matches every alert: give a name or matchLabels"),
     ("spec.autoRollback.alerts[0]", {"matchLabels": {}}, "", "matches every alert: give a name or matchLabels"),
@@ -215,11 +242,16 @@ TAKEN: list[tuple[str, Any]] = [
     (METRICS, [{"name": f"m{i}", "preset": "errorRate"} for i in range(20)]),
     (f"{CANARY}.affinity", {"cookie": "session"}),
     (f"{CANARY}.match[0].headers[0].value", "tab\there"),
+    (M, {}),
+    (M, watched()),
+    # Files are for `coalmine run`.
+    *((M, watched(**changes)) for changes in TAKEN_MONITORING if "'file'" not in str(changes)),
 ]
 
 #: Beyond what rules of the API server can say: the operator refuses them, with the condition InvalidSpec.
 ONLY_THE_OPERATOR_KNOWS = {
     f"{METRICS}: 9 different latency thresholds, at most 8 are allowed",
+    f"{M}.drift.averageRunLength: 1m is under the window of 1h",
 }
 
 
@@ -267,10 +299,11 @@ def test_taken_and_so_by_the_operator(manifests: Manifests) -> None:
 
 
 def test_what_the_operator_refuses_the_server_refuses(manifests: Manifests) -> None:
-    """The table of the types' own tests: nobody is told at `kubectl get` what `kubectl apply` could have said."""
+    """The tables of the types' own tests: nobody is told at `kubectl get` what `kubectl apply` could have said."""
     taken = set()
-    for path, value, expected in BROKEN:
-        manifest = changed(path, value)
+    broken = [(changed(path, value), expected) for path, value, expected in BROKEN]
+    broken += [(changed(M, watched(**changes)), f"{M}{path}: {said}") for changes, path, said in BROKEN_MONITORING]
+    for manifest, expected in broken:
         try:
             if json.loads(json.dumps(manifest, allow_nan=False)) != manifest:
                 continue  # another manifest by the time it is sent

@@ -114,6 +114,20 @@ def test_lint_warns_of_what_cannot_run_here(tmp_path: Path) -> None:
     assert "warning" not in coalmine("lint", "fraud.yaml", cwd=tmp_path).stdout
 
 
+def test_lint_warns_of_what_is_looked_for_elsewhere_here(tmp_path: Path) -> None:
+    (tmp_path / "fraud.yaml").write_text(GOOD + "  monitoring: {baseline: {configMap: fraud-v1}}\n")
+    assert coalmine("lint", "--local", "fraud.yaml", cwd=tmp_path).stdout.splitlines() == [
+        "fraud.yaml: warning: spec.monitoring.baseline.configMap: ignored: baseline.json is looked for beside the "
+        "manifest",
+        "fraud.yaml: ok: 1 ModelDeployment",
+    ]
+    (tmp_path / "fraud.yaml").write_text(GOOD + "  monitoring: {baseline: {file: v1.json}}\n")
+    assert coalmine("lint", "--local", "fraud.yaml", cwd=tmp_path).stdout == "fraud.yaml: ok: 1 ModelDeployment\n"
+    assert coalmine("lint", "fraud.yaml", cwd=tmp_path, code=2).stdout.splitlines() == [
+        'fraud.yaml: spec.monitoring.baseline.file: "v1.json" is for `coalmine run`: in a cluster give a configMap'
+    ]
+
+
 @pytest.mark.parametrize(
     ("container", "line"),
     [

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console, RenderableType
 
 from coalmine_operator.api.status import AlertStatus, HistoryEntry, LastRollback, Status, Verdict
@@ -194,6 +195,17 @@ def test_a_deployment_of_which_nothing_is_known_yet() -> None:
     view = DeploymentView(namespace="default", name="fraud", at=AT, status=Status())
     assert views.plain_lines(view) == ["fraud Pending"]
     assert "fraud  Pending" in drawn(views.deployment_panel(view))
+
+
+def test_a_verdict_without_a_statistic_shows_none() -> None:
+    found = Verdict(
+        metric="baseline", verdict="Unknown", reason="BaselineMissing", evidence={"problem": "is not there"}
+    )
+    view = replace(VIEW, status=replace(VIEW.status, verdicts=(found,)))
+    assert "  baseline Unknown: BaselineMissing, problem=is not there" in views.plain_lines(view)
+    (row,) = (line for line in drawn(views.deployment_panel(view)).splitlines() if "baseline" in line)
+    assert " 0" not in row
+    assert "█" not in row
 
 
 def test_history_tells_result_reason_and_evidence_oldest_first() -> None:

@@ -16,6 +16,7 @@ from ..api.spec import ModelDeployment
 from ..render.container import local_container
 from ..render.injection import InjectionSettings
 from ..render.manifests import problems as problems_in_a_cluster
+from ..render.monitoring import ignored
 
 STDIN: Final = "-"
 #: Which sidecar it is makes no difference to what is wrong with a template.
@@ -78,6 +79,7 @@ def check(file: str, *, local: bool = False, cluster: bool = True) -> Checked:
             continue
         good.append(deployment)
         wrong, only_local = _containers(deployment)
+        only_local += ignored(deployment.spec.monitoring)
         if cluster:
             wrong += problems_in_a_cluster(deployment.metadata, deployment.spec, _ANY_SIDECAR)
         problems += dict.fromkeys(f"{place}: {problem}" for problem in wrong)

@@ -96,15 +96,18 @@ def verdict_table(verdicts: Iterable[Verdict]) -> Table:
         table.add_row(
             clean(verdict.metric),
             Text(verdict.verdict, style=_VERDICT_STYLE[verdict.verdict]),
-            Text.assemble(_bar(share, 10, _VERDICT_STYLE[verdict.verdict]), f" {_statistic(verdict)}"),
+            Text.assemble(_bar(share, 10, _VERDICT_STYLE[verdict.verdict]), f" {_statistic(verdict)}")
+            if verdict.threshold
+            else "",
             Text(verdict_reasons(verdict)),
         )
     return table
 
 
 def verdict_words(verdict: Verdict) -> str:
-    """`errors Unknown (statistic 1.2 of 4.38)`."""
-    return f"{clean(verdict.metric)} {verdict.verdict} (statistic {_statistic(verdict)})"
+    """`errors Unknown (statistic 1.2 of 4.38)`; `baseline Pass`, where there is nothing to compute."""
+    said = f"{clean(verdict.metric)} {verdict.verdict}"
+    return f"{said} (statistic {_statistic(verdict)})" if verdict.threshold else said
 
 
 def verdict_reasons(verdict: Verdict) -> str:
