@@ -45,7 +45,7 @@ def held(folder: Path) -> list[Path]:
 class Gate:
     """A sink that takes events when it is let."""
 
-    name, batch, workers = "gate", 1, 2
+    name, batch, workers, rate = "gate", 1, 2, 1e9
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
@@ -110,6 +110,22 @@ async def test_whoever_waits_for_a_sink_that_hangs_is_dropped_at_the_end():
     await log.close(0)
     assert gate.closed
     assert log.counters.outcomes["dropped_end"] == 10
+    assert balanced(log.counters)
+
+
+async def test_no_more_is_sent_than_the_sink_may_cost():
+    """The first one goes at once; at an exchange in eleven days the next does not."""
+    gate = Gate()
+    gate.rate, gate.workers = 1e-6, 1
+    gate.open.set()
+    log = logger(PayloadLog(percent=100, file="f"), sink=gate)
+    for _ in range(10):
+        log.offer(exchange())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(gate.events) == 2
+    await log.close(0)
+    assert log.counters.outcomes["dropped_end"] == 18
     assert balanced(log.counters)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from time import monotonic
 from typing import Final
 
 from ..monitoring import PayloadLog
@@ -58,6 +59,8 @@ class PayloadLogger:
         self._bytes = 0
         self._workers: list[asyncio.Task[None]] = []
         self._closed = False
+        #: When the next exchange may be sent, on `monotonic`.
+        self._due = 0.0
 
     def wants(self) -> bool:
         """Whether a request is of the sample: asked once for each."""
@@ -108,6 +111,7 @@ class PayloadLogger:
                 self._taken(exchange)
             left, outcome = 2 * len(exchanges), "failed"
             try:
+                await self._turn(len(exchanges))
                 events = await self._make(exchanges)
                 left -= await self._send(events)
             except asyncio.CancelledError:
@@ -120,6 +124,14 @@ class PayloadLogger:
                 counters.outcomes[outcome] += left
                 for _ in exchanges:
                     queue.task_done()
+
+    async def _turn(self, exchanges: int) -> None:
+        """Wait until so many may be sent; who is to end does not wait."""
+        now = monotonic()
+        due = max(self._due, now)
+        self._due = due + exchanges / self._sink.rate
+        if due > now and not self._closed:
+            await asyncio.sleep(due - now)
 
     async def _make(self, exchanges: list[Exchange]) -> list[Event]:
         events: list[Event] = []

@@ -19,12 +19,15 @@ class SinkError(Exception):
 class Sink(Protocol):
     """`batch`: exchanges that are sent together; `workers`: how many at a time may send. `name` is for logs.
 
+    `rate`: exchanges a second, at most: what is made and sent takes CPU from the requests beside it.
+
     `send` takes all of what it is given, or raises SinkError; it may take as long as it likes.
     """
 
     name: str
     batch: int
     workers: int
+    rate: float
 
     async def send(self, events: Sequence[Event]) -> None: ...
 
