@@ -165,8 +165,10 @@ def bin_name(name: str) -> bool:
 
 
 def _between(low: float, high: float) -> float:
-    """The shortest number over `low` and not over `high`, near their middle."""
+    """The shortest number over `low` and not over `high`, near their middle; halves between whole numbers."""
     middle = low / 2 + high / 2
+    if low.is_integer() and high == low + 1:
+        return middle
     for digits in range(1, 18):
         found = float(f"{middle:.{digits}g}")
         if low < found <= high:

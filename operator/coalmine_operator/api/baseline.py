@@ -110,6 +110,8 @@ class Baseline(_Part, frozen=True, kw_only=True, omit_defaults=True):
     performance: Performance | None = None
 
 
+#: Keys whose own keys have a line each.
+_BY_LINE: Final = ("features", "outputs", "performance", "metrics")
 #: The mappings of a file, and what they are.
 _MAPPINGS: Final[tuple[tuple[str, Any], ...]] = (
     ("features", dict[monitoring.Name, Column]),
@@ -124,8 +126,8 @@ def digest_of(data: bytes) -> str:
 
 
 def encode_baseline(baseline: Baseline) -> bytes:
-    """The file's bytes: indented, for diffs and eyes; the same for the same baseline. NaN has no JSON: give none."""
-    return msgspec.json.format(msgspec.json.encode(baseline), indent=1) + b"\n"
+    """The file's bytes, a line for each column; the same for the same baseline. NaN has no JSON: give none."""
+    return _lines(msgspec.to_builtins(baseline), _BY_LINE) + b"\n"
 
 
 def decode_baseline(data: bytes, *, digest: str = "") -> Baseline:
@@ -188,6 +190,19 @@ def widths(column: Numeric) -> dict[str, float]:
     return dict(zip(labels(column)[1:-1], inner, strict=True))
 
 
+def _lines(document: dict[str, Any], by_line: tuple[str, ...], indent: bytes = b" ") -> bytes:
+    """JSON with a line for each key, and for each key of those in `by_line`."""
+    written = []
+    for key, value in document.items():
+        if key in by_line and isinstance(value, dict) and value:
+            # A column may have any name, so only the file's own keys are looked at.
+            inner = _lines(value, _BY_LINE if key == "performance" else (), indent + b" ")
+        else:
+            inner = msgspec.json.encode(value)
+        written.append(indent + msgspec.json.encode(key) + b": " + inner)
+    return b"{\n" + b",\n".join(written) + b"\n" + indent[1:] + b"}"
+
+
 def _bins(column: Column) -> monitoring.Bins:
     if isinstance(column, Numeric):
         return monitoring.Bins(edges=column.edges, center=column.mean)
@@ -239,7 +254,7 @@ def _wrong_categories(where: str, column: Categorical) -> Iterator[str]:
 
 def _wrong_type(data: bytes, error: msgspec.ValidationError) -> str:
     """msgspec does not say which key of a mapping is wrong (`$.features[...].counts`): look for it."""
-    message, _, path = str(error).partition(" - at `$")
+    message, _, path = str(error).replace(" - at `key` in `$", " in a key - at `$").partition(" - at `$")
     if "[...]" in path:
         raw: Any = msgspec.json.decode(data)
         for part, kind in _MAPPINGS:

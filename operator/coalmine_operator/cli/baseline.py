@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, get_args
@@ -10,6 +11,7 @@ from typing import Final, get_args
 import click
 from rich.console import Console
 
+from coalmine_sidecar.contract import MAX_OUTPUTS
 from coalmine_sidecar.monitoring import MAX_BINS, MAX_SCORE_BINS, FeatureType, Task
 
 from ..api import baseline as files
@@ -70,6 +72,7 @@ def build(
     from ..analysis.reference_plan import Asked
     from .baseline_build import make
 
+    _check(task, score=score, label=label, prediction=prediction, threshold=threshold)
     source = open_source(data, version=version)
     features = dict(map(_typed, named)) if named or many == "none" else None
     asked = Asked(
@@ -88,6 +91,10 @@ def build(
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     lines, made = make(data, source, asked, Identity(model=model, version=version, created_at=now, source=data.name))
     encoded = files.encode_baseline(made)
+    try:
+        files.decode_baseline(encoded)
+    except ValueError as error:
+        raise CliError(f"{data}: makes no baseline: {error}", code=2) from error
     _write(target, encoded)
     for line in lines:
         click.echo(line)
@@ -129,6 +136,18 @@ def read_file(path: Path) -> bytes:
         raise CliError(f"{path}: cannot be read: {error.strerror}", code=2) from error
 
 
+def _check(task: Task, *, score: str, label: str, prediction: str, threshold: float) -> None:
+    """Options that make no sense together. Raises CliError."""
+    if label and task == "multiclass" and not prediction:
+        raise CliError("--label of a multiclass task is compared with --prediction: give both", code=2)
+    if label and task in ("binary", "regression") and not (score or prediction):
+        raise CliError("--label alone measures nothing: give --score or --prediction too", code=2)
+    if label and task == "ranking" and not score:
+        raise CliError("--label of a ranking task is compared with --score: give both", code=2)
+    if not math.isfinite(threshold) or (task == "binary" and not 0 < threshold < 1):
+        raise CliError(f"--threshold {threshold}: scores of a binary task are cut between 0 and 1", code=2)
+
+
 def _typed(text: str) -> tuple[str, FeatureType | None]:
     """`NAME` or `NAME:categorical`; other colons are part of a name."""
     name, _, last = text.rpartition(":")
@@ -148,7 +167,8 @@ def _renamed(text: str) -> tuple[str, str]:
 def _outputs(found: Sequence[str], given: Sequence[str]) -> dict[str, str]:
     """Columns by the names of outputs: those that a recording has, unless they are given another name."""
     renamed = dict(map(_renamed, given))
-    return {name: name for name in found if name not in renamed.values()} | renamed
+    left = MAX_OUTPUTS - len(renamed)
+    return dict([(name, name) for name in found if name not in renamed.values()][: max(left, 0)]) | renamed
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -129,7 +129,7 @@ class CsvSource:
                         continue
                     if len(row) != len(self.columns):
                         raise CliError(
-                            f"{self._path}:{line}: {len(row)} cells, and {len(self.columns)} names in the first line",
+                            f"{self._path}:{line}: {_values_for(len(row))} for {len(self.columns)} columns",
                             code=2,
                         )
                     rows.append(row)
@@ -223,6 +223,10 @@ def _plain_value(value: Any) -> Value:
         case bytes():
             return value.decode("utf-8", "replace")
     return math.nan
+
+
+def _values_for(count: int) -> str:
+    return f"{count} value{'' if count == 1 else 's'}"
 
 
 def _first_line(error: Exception) -> str:
