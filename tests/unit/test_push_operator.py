@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from coalmine_operator.__main__ import read_settings as operator_settings
+from coalmine_operator.platforms.local.launch import sidecar_environment
 from coalmine_operator.render.injection import Identity, InjectionSettings, inject
 from coalmine_operator.webhook.__main__ import read_settings as webhook_settings
 from coalmine_sidecar.push.settings import PushSettings
@@ -48,6 +49,24 @@ def test_the_sidecar_reads_what_the_operator_says():
     )
     assert injected("--push-graphite=[::1]:2003") == PushSettings(graphite=("::1", 2003))
     assert injected("--push-otlp=http://[::1]:4318") == PushSettings(otlp="http://[::1]:4318/v1/metrics")
+
+
+def test_on_a_laptop_the_environment_says_it(monkeypatch: pytest.MonkeyPatch):
+    given = {
+        "GRAPHITE": "g:2003",
+        "GRAPHITE_PREFIX": "a",
+        "GRAPHITE_TAGS": "false",
+        "OTLP": "http://o",
+        "PUSH_INTERVAL": "9",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(f"COALMINE_{name}", value)
+    whose = [f"--{name}=x" for name in ("routing", "revision", "pod")]
+    ports = [f"--{role}=fd:9" for role in ("ingress", "local", "admin")]
+    settings = read_settings([*whose, *ports, "--model=h:1"], sidecar_environment())
+    assert settings.push == PushSettings(
+        graphite=("g", 2003), prefix="a", tags=False, otlp="http://o/v1/metrics", interval=9
+    )
 
 
 @pytest.mark.parametrize(

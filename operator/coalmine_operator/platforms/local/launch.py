@@ -22,6 +22,12 @@ from .state import PodRecord
 #: What a sidecar needs of our environment; nothing else of it is the sidecar's business.
 _SIDECAR_ENVIRONMENT: Final = (
     REDIS_PASSWORD,
+    # Who gets its metrics without asking: on this machine no flag of ours says so.
+    "COALMINE_GRAPHITE",
+    "COALMINE_GRAPHITE_PREFIX",
+    "COALMINE_GRAPHITE_TAGS",
+    "COALMINE_OTLP",
+    "COALMINE_PUSH_INTERVAL",
     "HOME",
     "LANG",
     "LC_ALL",
