@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ from tests.relay.redis_server import PASSWORD, RedisServer, redis_server
 
 from coalmine_sidecar.feedback.counts import FeedbackCounts
 from coalmine_sidecar.feedback.joiner import HOLD, Joiner
+from coalmine_sidecar.feedback.memory import MemoryStore
 from coalmine_sidecar.feedback.predicted import Predicted
 from coalmine_sidecar.feedback.redis import RedisStore
 from coalmine_sidecar.feedback.result import Result
@@ -240,6 +242,43 @@ async def test_predictions_of_another_deployment_are_not_found(redis: RedisServe
     await pod.predict("one", 0.9)
     await redis.ask("RENAME coalmine:shop:fraud:p:one coalmine:shop:other:p:one")
     assert (await pod.label({"predictionId": "one", "label": 1})).outcomes == {"held": 1}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_redis_and_memory_say_the_same(redis: RedisServer, start_pod: StartPod, seed: int) -> None:
+    """The same predictions, labels and outcomes, in any order, through both stores."""
+    draw = random.Random(seed)
+    there, here = start_pod(redis.url), start_pod(redis.url)
+    here.joiner.store = MemoryStore(here.counts, max_pending=10_000, ttl=TTL)
+    ids = [f"p{i}" for i in range(12)]
+    for _ in range(120):
+        name, rows = draw.choice(ids), draw.randint(1, 3)
+        if draw.random() < 0.3:
+            scores: list[float | None] = [draw.random() for _ in range(rows)]
+            predicted = Predicted(name, draw.choice("aab"), time.time(), scores, [None] * rows)
+            other = f"other of {name}" if name > "p4" else ""
+            for pod in (there, here):
+                pod.joiner.remember(predicted, other)
+            await there.written()
+            continue
+        posted = [
+            draw.choice(
+                [
+                    {
+                        "predictionId": one,
+                        "labels": [draw.choice([0, 1, None, "x"]) for _ in range(draw.randint(1, 3))],
+                    },
+                    {"predictionId": one, "outcome": draw.choice("xyz"), "value": draw.randint(0, 1)},
+                    {"predictionId": f"other of {one}", "label": 1},
+                ]
+            )
+            for one in draw.choices(ids, k=draw.randint(1, 4))
+        ]
+        results = [await pod.label(*posted) for pod in (there, here)]
+        assert results[0].body() == results[1].body(), posted
+    assert there.counts.outcomes == here.counts.outcomes
+    assert there.performance.confusion == here.performance.confusion
+    assert there.outcomes.keys() > {"joined", "duplicate", "contradictory", "mismatch", "retired"}
 
 
 async def only_key(redis: RedisServer, kind: str) -> str:

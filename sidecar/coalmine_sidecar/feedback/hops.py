@@ -20,6 +20,8 @@ HOP_HEADER: Final = "coalmine-feedback-hop"
 _PASSING: Final = 4
 #: Pods that are asked at a time for one post.
 _ASKED: Final = 8
+#: Items that are asked about at a time.
+_QUESTION: Final = 1000
 #: Items that a pod is handed at a time: it has an answer within a second, whatever else it does.
 _HANDED: Final = 250
 
@@ -59,16 +61,22 @@ class Peers:
         self._all = all_peers
         self._passing = 0
 
-    async def pass_on(self, items: list[Item], tally: Tally) -> list[Item]:
-        """Hand items to the pods that know their predictions; the items of which nobody does."""
+    async def pass_on(self, items: list[Item], tally: Tally, *, last: bool = False) -> list[Item]:
+        """Hand items to the pods that know their predictions; the items of which nobody does.
+
+        `last`: whoever does not pass them on now never will.
+        """
         peers = self._all()
-        if not peers or self._passing >= _PASSING:
+        if not peers or (self._passing >= _PASSING and not last):
             return items
         self._passing += 1
+        left: list[Item] = []
         try:
-            return await _pass_on(peers, items, tally)
+            for start in range(0, len(items), _QUESTION):
+                left += await _pass_on(peers, items[start : start + _QUESTION], tally)
         finally:
             self._passing -= 1
+        return left
 
 
 async def _pass_on(peers: Sequence[Peer], items: list[Item], tally: Tally) -> list[Item]:

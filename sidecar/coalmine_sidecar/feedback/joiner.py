@@ -129,7 +129,7 @@ class Joiner:
         tally = Tally(self.counts)
         left = await self._settle([held.item for held in due], tally)
         if left and self._peers is not None:
-            left = await self._peers.pass_on(left, tally)
+            left = await self._peers.pass_on(left, tally, last=True)
         stays = {id(item) for item in left if id(item) not in last}
         self._release(held for held in due if id(held.item) not in stays)
         for item in left:
