@@ -129,14 +129,18 @@ async def test_no_more_is_sent_than_the_sink_may_cost():
     assert balanced(log.counters)
 
 
-async def test_an_event_that_cannot_be_made_stops_nobody():
+@pytest.mark.parametrize("batch", [1, 64])
+async def test_an_event_that_cannot_be_made_stops_nobody(batch: int, caplog: pytest.LogCaptureFixture):
     gate = Gate()
+    gate.batch = batch
     gate.open.set()
     log = logger(PayloadLog(percent=100, file="f"), sink=gate)
-    log.offer(exchange(started=1e30))
-    log.offer(exchange())
+    for started in (1.0, 1e30, 2.0):
+        log.offer(exchange(started=started))
     await log.close(60)
-    assert log.counters.outcomes == {"sent": 2, "failed": 2, "dropped_queue": 0, "dropped_end": 0}
+    assert log.counters.outcomes == {"sent": 4, "failed": 2, "dropped_queue": 0, "dropped_end": 0}
+    assert balanced(log.counters)
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from coalmine_sidecar.push.otlp import AT_A_STRETCH, document, to_metrics
 from coalmine_sidecar.push.pusher import Pushing, start, whose
 from coalmine_sidecar.push.receivers import Graphite, Otlp, PushError
 from coalmine_sidecar.push.settings import PushSettings, graphite_prefix, otlp_url, take_push
+from coalmine_sidecar.settings import read_settings
 
 WHOSE = {"service.name": "fraud", "service.namespace": "ml", "service.instance.id": "fraud-1"}
 
@@ -181,6 +182,29 @@ def test_pushing_every_moment_is_refused():
     with pytest.raises(ValueError, match=r"^--push-interval: 0.5 is under 1 second$"):
         take_push(dict(given))
     assert not take_push(given | {"graphite": None}), "nobody is asked how often nothing is pushed"
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--graphite=nowhere", "argument --graphite: 'nowhere' is no host:port"),
+        ("--graphite-prefix=a..b", "argument --graphite-prefix: 'a..b' is no prefix of letters"),
+        ("--graphite-tags=yes", "argument --graphite-tags: 'yes' is neither true nor false"),
+        ("--otlp=grpc://user:s3cret@otel", "argument --otlp: no URL: write http://HOST:PORT/PATH"),
+        ("--push-interval=0.1", "--push-interval: 0.1 is under 1 second"),
+        ("--push-interval=soon", "argument --push-interval: 'soon' is no number of 0 or more"),
+    ],
+)
+def test_wrong_flags_are_one_clear_line(flag: str, says: str, capsys: pytest.CaptureFixture[str]):
+    given = [f"--{name}=x" for name in ("routing", "revision", "pod")]
+    given += [f"--{role}=fd:9" for role in ("ingress", "local", "admin")]
+    with pytest.raises(SystemExit) as ended:
+        read_settings([*given, "--model=h:1", "--graphite=g:1", flag], {})
+    errors = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert errors.startswith(f"coalmine-sidecar: {says}")
+    assert errors.count("\n") == 1
+    assert "s3cret" not in errors
 
 
 # Graphite

@@ -117,8 +117,8 @@ class PayloadLogger:
             except asyncio.CancelledError:
                 outcome = "dropped_end"
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever is in a body, those behind it are to be sent; counted
-                self._health.say(f"an event could not be made or sent: {type(error).__name__}")
+            except Exception as error:  # noqa: BLE001 - a worker that ended would leave the queue full; it is counted
+                self._health.say(f"events could not be sent: {type(error).__name__}")
             finally:
                 counters.outcomes["sent"] += 2 * len(exchanges) - left
                 counters.outcomes[outcome] += left
@@ -134,9 +134,13 @@ class PayloadLogger:
             await asyncio.sleep(due - now)
 
     async def _make(self, exchanges: list[Exchange]) -> list[Event]:
+        """Their events, but for those of which none could be made."""
         events: list[Event] = []
         for exchange in exchanges:
-            events += make_events(exchange, self._source, self._redaction, self._max_bytes)
+            try:
+                events += make_events(exchange, self._source, self._redaction, self._max_bytes)
+            except Exception as error:  # noqa: BLE001 - whatever is in it, those behind it are to be sent; it is counted
+                self._health.say(f"an event could not be made: {type(error).__name__}")
             await asyncio.sleep(0)  # the requests' turn: they share this event loop
         for event in events:
             if event.change:
