@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import subprocess
-import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -21,11 +18,11 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import auc
+from tests.acceptance.wheels import read_wheel
 
 Array = NDArray[np.float64]
 
 WHEEL: Final = "nannyml-0.13.1-py3-none-any.whl"
-CACHE: Final = Path.home() / ".cache/coalmine/acceptance"
 CHUNK: Final = 5000
 #: NannyML's documentation: estimated AUC of the ten chunks of the car loans.
 CAR_LOAN_CBPE: Final = (
@@ -46,21 +43,9 @@ class Scored(Struct, frozen=True, kw_only=True):
             yield slice(start, start + rows)
 
 
-def wheel() -> Path:
-    """Fetched once, by pip. Raises CalledProcessError with pip's words where it cannot be had."""
-    path = CACHE / WHEEL
-    if not path.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        version = WHEEL.split("-")[1]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"nannyml=={version}"]
-        subprocess.run([*command, "--dest", str(CACHE)], check=True, capture_output=True, text=True)
-    return path
-
-
 def read(name: str) -> bytes:
     """A file of the wheel's data."""
-    with zipfile.ZipFile(wheel()) as opened:
-        return opened.read(_DATA + name)
+    return read_wheel(WHEEL, _DATA + name)
 
 
 def employment_reference_file(folder: Path) -> Path:
