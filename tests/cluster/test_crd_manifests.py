@@ -175,11 +175,12 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     (M, {"baseline": {}}, f"{M}.baseline", "give a configMap or a file, one of them"),
     (M, {"baseline": {"file": "a"}}, f"{M}.baseline.file", "is for `coalmine run`: in a cluster give a configMap"),
     (M, {"baseline": {"configMap": "a", "digest": "0"}}, f"{M}.baseline.digest", "write sha256: and 64 digits from 0"),
-    (M, {"feedback": {"redis": {"url": "redis://a:b@c"}}}, f"{M}.feedback.redis.url", "names a user or a password: wr"),
+    (M, {"feedback": {"redis": {"url": "redis://a:b@c"}}}, f"{M}.feedback.redis.url", "Invalid value: names a user or"),
     (M, {"feedback": {"ttl": "a week"}}, f"{M}.feedback.ttl", NO_DURATION),
     (M, {"drift": {"warn": 0.3}}, f"{M}.drift.warn", "is over critical: a warning comes first"),
     (M, {"drift": {"statistic": "ks", "critical": 1}}, f"{M}.drift.critical", "never fires: this statistic is at most"),
     (M, {"alerts": {"overrides": [{"name": "AucDrop"}]}}, f"{M}.alerts.overrides", "an entry changes nothing: give th"),
+    (M, {"payloadLog": {"url": "http://a:b@c"}}, f"{M}.payloadLog.url", "Invalid value: names a user or a password"),
     (M, {"payloadLog": {"file": "a"}}, f"{M}.payloadLog.file", "a sidecar in a cluster has no disk, so give a url"),
     (
         "spec",
