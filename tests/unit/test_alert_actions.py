@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from msgspec.structs import replace
 from tests.property.world import World, alert, make_spec
@@ -12,6 +14,7 @@ from coalmine_operator.api.spec import AlertMatch, AutoRollback, ModelDeployment
 from coalmine_operator.api.status import AlertStatus
 from coalmine_operator.engine.actions import SETTLE
 from coalmine_operator.engine.alerts import action_of
+from coalmine_operator.sources import alerts
 
 DEFAULTS = Monitoring()
 GUARD = AutoRollback(alerts=(AlertMatch(name="RecallDrop"), AlertMatch(match_labels={"severity": "critical"})))
@@ -74,6 +77,22 @@ def serving(world: World) -> dict[str, int]:
 
 
 CANARY = (Step(set_weight=10), Step(set_weight=50))
+
+
+def test_a_webhook_takes_what_does_something_and_keeps_its_action() -> None:
+    """Many labels or few: without its action an alert that only holds would be taken for another one."""
+    labels = {f"a{number:02}": "x" for number in range(40)} | {"modeldeployment": "fraud"}
+    raw = [
+        {"status": "firing", "labels": labels | {"alertname": name, "action": action}}
+        for name, action in (("DisparateImpact", "hold"), ("FeatureDrift", "none"), ("Theirs", "hold"))
+    ]
+    webhook = alerts.decode(json.dumps({"version": "4", "alerts": raw}).encode())
+    target = alerts.Target(namespace="default", name="fraud", model="fraud", monitoring=DEFAULTS)
+    found = alerts.sort_out(webhook, [target], 1000.0)
+    (event,) = found.events["default/fraud"]
+    assert (event.name, event.labels["action"]) == ("DisparateImpact", "hold")
+    assert (found.received, found.matched, found.unattributed) == (3, 1, 0)
+    assert not alerts.sort_out(webhook, [replace(target, monitoring=None)], 1000.0).events
 
 
 # rollback

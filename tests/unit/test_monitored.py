@@ -200,6 +200,14 @@ def test_too_small_a_baseline_and_other_bins_say_nothing() -> None:
     assert fresh.columns[0].run_length.since == 1.0
 
 
+@pytest.mark.parametrize("wrong", [-1, 10**400])
+def test_what_is_no_count_is_not_computed_with(wrong: int) -> None:
+    monitored = counted((wrong, 5, 5), state=BinCounts(bins=[30, 20]))
+    found = watch(None, BASELINE, DIGEST, monitored, 0.0, least=5000)
+    assert found is not None
+    assert [column.name for column in found.columns] == ["state"]
+
+
 # A model deployment
 
 

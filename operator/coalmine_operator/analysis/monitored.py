@@ -35,6 +35,9 @@ WINDOW: Final = 900.0
 #: Rows of a window at least; it goes on until it has them.
 FEWEST: Final = 100
 
+#: Rows that any bin may have: more is no count.
+MOST: Final = 1 << 62
+
 Kind = Literal["feature", "output"]
 #: Rows by bin, then those that are missing and those that are unseen.
 Counts = tuple[int, ...]
@@ -150,13 +153,12 @@ def _columns(baseline: Baseline, monitored: Monitored) -> Iterator[tuple[Kind, s
     for kind, columns, counted in parts:
         for name, column in columns.items():
             live = counted.get(name)
-            if live is not None and len(live.bins) == len(column.counts):
-                yield (
-                    kind,
-                    name,
-                    (*live.bins, live.missing, live.unseen),
-                    (*column.counts, column.missing, column.unseen),
-                )
+            if live is None or len(live.bins) != len(column.counts):
+                continue
+            counts = (*live.bins, live.missing, live.unseen)
+            # What a pod says is not to be trusted with the operator's arithmetic.
+            if all(0 <= count <= MOST for count in counts):
+                yield kind, name, counts, (*column.counts, column.missing, column.unseen)
 
 
 def _log_one_more(log_r: float) -> float:
