@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, Final
 
@@ -26,8 +26,10 @@ _WHOLES: Final = frozenset({int})
 _CAST: Final = sys.byteorder == "little"
 _Ask = tuple[str, int | None]
 #: Of one value, as nearly all tensors of a request with one row are.
-_ONES: Final = ([1, 1], [1])
-_UNPACK: Final = {name: struct.Struct("<" + code).unpack for name, code in CODES.items()}
+ONES: Final = ([1, 1], [1])
+_UNPACK: Final[dict[str, Callable[[memoryview], tuple[Any]]]] = {
+    name: struct.Struct("<" + code).unpack for name, code in CODES.items()
+}
 
 
 def read_json_tensors(inputs: list[Any], tail: memoryview, room: int, wanted: Wanted, asked: Asked) -> None:
@@ -53,7 +55,7 @@ def read_json_tensors(inputs: list[Any], tail: memoryview, room: int, wanted: Wa
         if block is not None and len(block) != size:
             asked.fail("truncated")
             continue
-        if tensor.get("shape") in _ONES and len(asks) == 1 and not asks[0][1]:
+        if tensor.get("shape") in ONES and len(asks) == 1 and not asks[0][1]:
             one = _single(tensor, block)
             if one is not None:
                 asked.saw(1)
@@ -78,16 +80,21 @@ def _single(tensor: dict[str, Any], block: memoryview | None) -> Sequence[Value]
     if not isinstance(datatype, str):
         return None
     if block is not None:
-        unpack = _UNPACK.get(datatype)
-        try:
-            return None if unpack is None else unpack(block)
-        except struct.error:
-            return None
+        return single_number(datatype, block)
     data = tensor.get("data")
     kind = _KINDS.get(datatype)
     if kind is not None and isinstance(data, list) and len(data) == 1 and type(data[0]) is kind[0]:
         return data
     return None
+
+
+def single_number(datatype: str, block: memoryview) -> tuple[Value] | None:
+    """The only number of a binary tensor; None where it is none."""
+    unpack = _UNPACK.get(datatype)
+    try:
+        return None if unpack is None else unpack(block)
+    except struct.error:
+        return None
 
 
 def add_json(shape: Any, datatype: Any, data: Any, room: int, asks: Sequence[_Ask], asked: Asked) -> None:

@@ -41,6 +41,10 @@ class Tensor(Struct):
     contents: memoryview | None = None
 
 
+#: Tensors without contents, which follow: clients send the same name, datatype and shape each time.
+_known: Final[dict[bytes, Tensor]] = {}
+_MOST_KNOWN: Final = 1024
+_SHORT_TENSOR: Final = 128
 #: A value on the wire: a varint or fixed bits as a number, a length-delimited one as bytes.
 _Wire = int | memoryview
 
@@ -107,7 +111,15 @@ def read_tensors(message: memoryview, tensor: int, block: int, most: int) -> tup
         if isinstance(value, int):
             continue
         if number == tensor and len(tensors) <= most:
-            tensors.append(_read_tensor(value))
+            about = bytes(value) if len(value) <= _SHORT_TENSOR else b""
+            known = _known.get(about)
+            if known is None:
+                known = _read_tensor(value)
+                if about and known.contents is None:
+                    if len(_known) >= _MOST_KNOWN:
+                        _known.clear()
+                    _known[about] = known
+            tensors.append(known)
         elif number == block and len(raw) <= most:
             raw.append(value)
     return tensors, raw

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .outputs import MAX_ROWS, UnreadableError
-from .tensors import add_block, add_elements, measure
+from .tensors import ONES, add_block, add_elements, measure, single_number
 from .v2_grpc import Tensor, read_contents, read_frame, read_tensors
 from .wanted import Asked, Wanted
 
@@ -27,6 +27,12 @@ def read_message(body: bytes, wanted: Wanted, asked: Asked) -> None:
         if raw and at >= len(raw):
             asked.fail("truncated")
             continue
+        if raw and tensor.shape in ONES and len(asks) == 1 and not asks[0][1]:
+            one = single_number(tensor.datatype, raw[at])
+            if one is not None:
+                asked.saw(1)
+                asked.columns[asks[0][0]] = one
+                continue
         try:
             if raw:
                 add_block(tensor.shape, tensor.datatype, raw[at], len(body), asks, asked)
