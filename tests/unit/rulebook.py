@@ -94,9 +94,10 @@ def differences(
     return run(folder, found, scenario)
 
 
-def run(folder: Path, found: Sequence[Mapping[str, Any]], *tests: Mapping[str, Any]) -> str:
+def run(folder: Path, found: Sequence[Mapping[str, Any]], *tests: Mapping[str, Any], step: str = "1m") -> str:
+    """What promtool has against the rules or the tests; empty: nothing. `step`: how often rules are evaluated."""
     (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": list(found)}))
     (folder / "test.yaml").write_text(
-        json.dumps({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests})
+        json.dumps({"rule_files": ["rules.yaml"], "evaluation_interval": step, "tests": tests})
     )
     return tool(folder, "test", "rules", "test.yaml")

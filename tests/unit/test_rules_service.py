@@ -186,4 +186,4 @@ def test_throughput_against_last_week(tmp_path: Path) -> None:
         {"expr": f"abs({own} - 0.4) < bool 1e-6", "eval_time": "9d", "exp_samples": [{"labels": shown, "value": 1}]}
     ]
     scenario = {"interval": "5m", "input_series": weeks([2.0, 0.8]), "promql_expr_test": tests}
-    assert run(tmp_path, [{**service, "rules": rules, "interval": "1h"}], scenario) == ""
+    assert run(tmp_path, [{**service, "rules": rules, "interval": "1h"}], scenario, step="1h") == ""

@@ -37,7 +37,7 @@ def alert_rules(scope: Scope, parameters: Parameters, alerts: Iterator[Alert]) -
     """Those that are wanted, as they are wanted."""
     for alert in alerts:
         override = parameters.overrides.get(alert.name)
-        if not parameters.defaults and override is None:
+        if not parameters.defaults if override is None else override.enabled is False:
             continue
         threshold, hold, action = alert.threshold, alert.hold, alert.action
         if override is not None:
