@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import socket
@@ -14,7 +15,7 @@ import aiohttp
 import pytest
 from tests.relay.harness import Client, free_port
 
-from coalmine_sidecar.feedback.app import MAX_POSTS, make_feedback_app
+from coalmine_sidecar.feedback.app import MAX_POSTS, make_feedback_runner
 from coalmine_sidecar.feedback.counts import FeedbackCounts
 from coalmine_sidecar.feedback.hops import HOP_HEADER
 from coalmine_sidecar.feedback.joiner import HOLD, Joiner
@@ -64,7 +65,7 @@ class Pod:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        self._runner = web.AppRunner(make_feedback_app(self.joiner), access_log=None)
+        self._runner = make_feedback_runner(self.joiner)
         await self._runner.setup()
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
@@ -130,15 +131,37 @@ async def test_what_is_no_post_of_json(start_pods: StartPods) -> None:
     async with pod.session.get(url) as answer:
         assert (answer.status, answer.headers["Allow"]) == (405, "POST")
         assert await answer.json() == {"error": "GET is not for feedback: use POST"}
-    async with pod.session.post(url, data="label=1", headers={"Content-Type": "text/plain"}) as answer:
-        assert answer.status == 415
-        assert await answer.json() == {"error": "text/plain is no feedback: send application/json"}
+    for refused, what in (
+        ({"Content-Type": "text/plain"}, "text/plain"),
+        ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, "Content-Encoding gzip"),
+    ):
+        async with pod.session.post(url, data=gzip.compress(b"{}"), headers=refused) as answer:
+            assert answer.status == 415
+            assert await answer.json() == {"error": f"{what} is not read: send application/json as it is"}
     headers = {"Content-Type": "application/json"}
     for size, error in (((1 << 20) + 1, "1048577 bytes are over 1048576"), (3 << 20, "the body is over 1048576 bytes")):
         async with pod.session.post(url, data=io.BytesIO(b" " * size), headers=headers) as answer:
             assert answer.status == 413
             assert (await answer.json())["error"] == f"{error}: send several posts"
-    assert pod.outcomes == {"too_many": 2}
+    assert pod.outcomes == {"too_many": 2, "malformed": 2}
+
+
+async def test_a_post_that_breaks_off_is_counted_and_nobody_hears_of_it(
+    start_pods: StartPods, caplog: pytest.LogCaptureFixture
+) -> None:
+    (pod,) = await start_pods(1)
+    client = await Client.connect(pod.port)
+    head = b"POST / HTTP/1.1\r\nHost: m\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    await client.send(head + b'{"predictionId"')
+    await until(lambda: answers(pod, 400))
+    client.writer.transport.abort()
+    before = pod.counts.outcomes["malformed"]
+
+    async def counted() -> bool:
+        return pod.counts.outcomes["malformed"] == before + 1
+
+    await until(counted)
+    assert caplog.records == []
 
 
 async def test_a_flood_is_turned_away(start_pods: StartPods) -> None:

@@ -177,6 +177,13 @@ async def test_labels_that_wait_are_bounded(world: World) -> None:
     assert (world.joiner.held, world.outcomes) == (MAX_HELD, {"unknown": 2000})
 
 
+async def test_labels_that_wait_in_vain_are_unknown_when_it_ends(world: World) -> None:
+    await world.label("none", 1, 0)
+    world.joiner.close()
+    assert (world.outcomes, world.joiner.held) == ({"unknown": 2}, 0)
+    assert await world.label("none", 1) == {"unknown": 1}
+
+
 async def test_a_prediction_under_an_id_that_was_there_before_is_another_one(world: World) -> None:
     world.predict("one", 0.9)
     world.predict("one", 0.1)

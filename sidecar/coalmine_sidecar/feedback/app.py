@@ -26,15 +26,26 @@ class TakesFeedback(Protocol):
     async def feedback(self, body: bytes, *, hop: bool = False) -> Result: ...
 
 
+def make_feedback_runner(joiner: TakesFeedback) -> web.AppRunner:
+    """Serves feedback on a socket of its own. Answers are JSON: see Result, or {"error": one line}.
+
+    Bodies are not unpacked: aiohttp tells of a broken one with a traceback.
+    """
+    return web.AppRunner(make_feedback_app(joiner), access_log=None, auto_decompress=False)
+
+
 def make_feedback_app(joiner: TakesFeedback) -> web.Application:
-    """An application for a socket of its own. Answers are JSON: see Result, or {"error": one line}."""
+    """See make_feedback_runner."""
     posts = {True: 0, False: 0}
 
     async def post(request: web.Request) -> web.Response:
         if request.method != "POST":
             return _error(405, f"{request.method} is not for feedback: use POST", Allow="POST")
-        if request.content_type != "application/json":
-            return _error(415, f"{request.content_type[:80]} is no feedback: send application/json")
+        encoding = request.headers.get("Content-Encoding", "identity")[:80]
+        if request.content_type != "application/json" or encoding != "identity":
+            joiner.counts.outcomes["malformed"] += 1
+            what = request.content_type[:80] if encoding == "identity" else f"Content-Encoding {encoding}"
+            return _error(415, f"{what} is not read: send application/json as it is")
         hop = request.headers.get(HOP_HEADER) == "1"
         if posts[hop] >= (MAX_HOPS if hop else MAX_POSTS):
             joiner.counts.outcomes["busy"] += 1
@@ -51,6 +62,9 @@ def make_feedback_app(joiner: TakesFeedback) -> web.Application:
         except web.HTTPRequestEntityTooLarge:
             joiner.counts.outcomes["too_many"] += 1
             return _error(413, f"the body is over {MAX_BODY} bytes: send several posts")
+        except (OSError, web.RequestPayloadError):
+            joiner.counts.outcomes["malformed"] += 1
+            return _error(400, "the body broke off: send it again")
         return _answer(await joiner.feedback(body, hop=hop))
 
     app = web.Application(client_max_size=MAX_HOP_BODY)

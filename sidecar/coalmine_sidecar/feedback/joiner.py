@@ -70,6 +70,7 @@ class Joiner:
         self._waiting: dict[str, list[_Held]] = {}
         #: Labels that wait for their predictions.
         self.held = 0
+        self._closed = False
 
     def remember(self, predicted: Predicted, other: str = "") -> None:
         """Keep a prediction until its labels come; never waits, never raises.
@@ -123,18 +124,28 @@ class Joiner:
         due = [held for waiting in self._waiting.values() for held in waiting if _is_due(held, now)]
         if not due:
             return
-        last = {id(held.item) for held in due if held.since + HOLD <= now}
         for held in due:
+            self._release(held)
             held.tried, held.found = True, False
         tally = Tally(self.counts)
         left = await self._settle([held.item for held in due], tally)
         if left and self._peers is not None:
             left = await self._peers.pass_on(left, tally, last=True)
-        stays = {id(item) for item in left if id(item) not in last}
-        self._release(held for held in due if id(held.item) not in stays)
-        for item in left:
-            if id(item) in last:
-                tally.count("unknown", item.given)
+        still = {id(item) for item in left}
+        for held in due:
+            if id(held.item) not in still:
+                continue
+            if held.since + HOLD <= now:
+                tally.count("unknown", held.item.given)
+            else:
+                self._wait(held, tally)
+
+    def close(self) -> None:
+        """No predictions come any more: labels that wait for theirs are unknown."""
+        self._closed = True
+        self.counts.outcomes["unknown"] += self.held
+        self._waiting.clear()
+        self.held = 0
 
     async def _settle(self, items: Sequence[Item], tally: Tally) -> list[Item]:
         """Count what is known here; the items that are not."""
@@ -166,23 +177,25 @@ class Joiner:
         return True
 
     def _hold(self, item: Item, tally: Tally) -> None:
-        if self.held + item.given > MAX_HELD:
-            tally.count("unknown", item.given)
-            return
+        """Keep a label for which there is no prediction yet."""
         now = self._clock()
-        if item.at is None:
-            item = replace(item, at=now)
-        self._waiting.setdefault(item.id, []).append(_Held(item, now))
-        self.held += item.given
-        tally.hold(item.given)
+        self._wait(_Held(item if item.at is not None else replace(item, at=now), now), tally)
 
-    def _release(self, done: Iterable[_Held]) -> None:
-        for held in done:
-            waiting = self._waiting[held.item.id]
-            waiting.remove(held)
-            if not waiting:
-                del self._waiting[held.item.id]
-            self.held -= held.item.given
+    def _wait(self, held: _Held, tally: Tally) -> None:
+        given = held.item.given
+        if self._closed or self.held + given > MAX_HELD:
+            tally.count("unknown", given)
+            return
+        self._waiting.setdefault(held.item.id, []).append(held)
+        self.held += given
+        tally.hold(given)
+
+    def _release(self, held: _Held) -> None:
+        waiting = self._waiting[held.item.id]
+        waiting.remove(held)
+        if not waiting:
+            del self._waiting[held.item.id]
+        self.held -= held.item.given
 
 
 def _is_due(held: _Held, now: float) -> bool:
