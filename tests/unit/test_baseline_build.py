@@ -380,3 +380,21 @@ def test_an_earlier_file_stays_when_nothing_comes_of_it(
     assert code == 2
     assert (tmp_path / "made.json").read_bytes() == before
     assert json.loads(before)["rows"] == 2
+
+
+def test_rows_may_stand_in_many_files(
+    tmp_path: Path, columns: Columns, capsys: pytest.CaptureFixture[str], build: Build
+) -> None:
+    whole, _ = build(as_csv(tmp_path / "rows.csv", columns), *SCORED)
+    halves = [{name: values[part] for name, values in columns.items()} for part in (slice(2500), slice(2500, None))]
+    parts = [str(as_parquet(tmp_path / f"rows-{i}.pq", half)) for i, half in enumerate(halves)]
+    options = ("-o", str(tmp_path / "parts.json"), *IDENTITY, *SCORED)
+    assert said(capsys, "baseline", "build", *parts, *options)[0] == 0
+    made = decode_baseline((tmp_path / "parts.json").read_bytes())
+    assert (made.features, made.score) == (whole.features, whole.score)
+    other = as_parquet(tmp_path / "other.pq", {"score": [0.5], "label": [1]})
+    code, _, err = said(capsys, "baseline", "build", *parts, str(other), *options)
+    assert (code, err) == (2, f"{other}: has other columns than {parts[0]}: age, amount, code, id, kind\n")
+    code, _, err = said(capsys, "baseline", "build", *parts, str(tmp_path / "rows.csv"), *options)
+    assert code == 2
+    assert err.endswith(f"{tmp_path / 'rows.csv'} is CSV: give one kind\n")

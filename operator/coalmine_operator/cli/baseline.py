@@ -15,7 +15,7 @@ from coalmine_sidecar.contract import MAX_OUTPUTS
 from coalmine_sidecar.monitoring import MAX_BINS, MAX_SCORE_BINS, FeatureType, Task
 
 from ..api import baseline as files
-from .baseline_source import open_source
+from .baseline_source import open_source, spelled
 from .errors import CliError
 from .tables import baseline_view, lines_of, yaml_lines
 
@@ -29,7 +29,7 @@ def baseline() -> None:
 
 
 @baseline.command()
-@click.argument("data", type=click.Path(path_type=Path), metavar="DATA")
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA...")
 @click.option("-o", "--output", "target", required=True, type=_FILE, metavar="FILE", help="Where the baseline goes.")
 @click.option("--model", required=True, help="Name of the model (spec.model.name).")
 @click.option("--version", required=True, help="Version of the model that gave these answers (spec.model.version).")
@@ -46,7 +46,7 @@ def baseline() -> None:
 @click.option("--bins", type=click.IntRange(2, MAX_BINS), default=10, show_default=True, help="Of numbers.")
 @click.option("--score-bins", type=click.IntRange(2, MAX_SCORE_BINS), default=100, show_default=True)
 def build(
-    data: Path,
+    data: tuple[Path, ...],
     target: Path,
     model: str,
     version: str,
@@ -63,7 +63,7 @@ def build(
     bins: int,
     score_bins: int,
 ) -> None:
-    """Make a baseline of DATA: CSV, Parquet, or a recording of the payload log (CloudEvents in JSON lines).
+    """Make a baseline of DATA: CSV, Parquet, or recordings of the payload log (CloudEvents in JSON lines).
 
     Reads DATA twice and keeps no more of it in memory than a sample of 100,000 rows.
     """
@@ -88,13 +88,14 @@ def build(
         bins=bins,
         score_bins=score_bins,
     )
+    source_name = spelled([Path(path.name) for path in data])
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    lines, made = make(data, source, asked, Identity(model=model, version=version, created_at=now, source=data.name))
+    lines, made = make(data, source, asked, Identity(model=model, version=version, created_at=now, source=source_name))
     encoded = files.encode_baseline(made)
     try:
         files.decode_baseline(encoded)
     except ValueError as error:
-        raise CliError(f"{data}: makes no baseline: {error}", code=2) from error
+        raise CliError(f"{spelled(data)}: makes no baseline: {error}", code=2) from error
     _write(target, encoded)
     for line in lines:
         click.echo(line)

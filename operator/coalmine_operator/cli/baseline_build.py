@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from ..analysis.reference import RowsError
 from ..analysis.reference_build import Counting, Identity
 from ..analysis.reference_plan import Asked, Planner
 from ..api.baseline import Baseline
-from .baseline_source import Source
+from .baseline_source import Source, spelled
 from .errors import CliError
 from .tables import plan_lines
 
@@ -21,7 +21,7 @@ from .tables import plan_lines
 Advance = Callable[[str, float], None]
 
 
-def make(data: Path, source: Source, asked: Asked, identity: Identity) -> tuple[list[str], Baseline]:
+def make(data: Sequence[Path], source: Source, asked: Asked, identity: Identity) -> tuple[list[str], Baseline]:
     """The lines that tell what was made of `data`, and the baseline. Raises CliError."""
     try:
         planner = Planner(asked, source.columns)
@@ -36,8 +36,8 @@ def make(data: Path, source: Source, asked: Asked, identity: Identity) -> tuple[
                 advance("counting", 0.5 + share / 2)
         made = counting.baseline(identity)
     except RowsError as error:
-        raise CliError(f"{data}: {error}", code=2) from error
-    return [*(f"{data}: {note}" for note in source.notes()), *plan_lines(plan, made)], made
+        raise CliError(f"{spelled(data)}: {error}", code=2) from error
+    return [*(f"{spelled(data)}: {note}" for note in source.notes()), *plan_lines(plan, made)], made
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from ..analysis.reference import Value
 from ..analysis.reference_plan import Batch
-from .baseline_source import BATCH_ROWS
+from .baseline_source import BATCH_ROWS, spelled
 from .errors import CliError
 
 _REQUEST: Final = "org.kubeflow.serving.inference.request"
@@ -51,8 +51,8 @@ class UnreadableError(ValueError):
 class RecordingSource:
     """Pairs of a request and its answer; what has no partner, or failed, is counted in `notes`."""
 
-    def __init__(self, path: Path, *, version: str) -> None:
-        self._path = path
+    def __init__(self, paths: Sequence[Path], *, version: str) -> None:
+        self._paths = paths
         self._version = version
         self._left: Counter[str] = Counter()
         asked: dict[str, None] = {}
@@ -63,7 +63,9 @@ class RecordingSource:
             if i >= _LOOKED_AT:
                 break
         if not asked and not answered:
-            raise CliError(f"{path}: has no request with its answer: {'; '.join(self.notes()) or 'no event'}", code=2)
+            raise CliError(
+                f"{spelled(paths)}: has no request with its answer: {'; '.join(self.notes()) or 'no event'}", code=2
+            )
         both = asked.keys() & answered.keys()
         # A model may answer a column that it was asked with.
         self._renamed = {name: f"answer.{name}" for name in both}
@@ -118,10 +120,18 @@ class RecordingSource:
             self._left["events without the other half of their exchange"] += len(waiting)
 
     def _events(self) -> Iterator[tuple[_Event, float]]:
+        sizes = [path.stat().st_size for path in self._paths]
+        before, total = 0, max(sum(sizes), 1)
+        for path, size in zip(self._paths, sizes, strict=True):
+            for event, at in self._events_of(path):
+                yield event, (before + at) / total
+            before += size
+
+    def _events_of(self, path: Path) -> Iterator[tuple[_Event, int]]:
+        """With the bytes that are read by then."""
         decode = msgspec.json.Decoder(_Event).decode
         try:
-            size = max(self._path.stat().st_size, 1)
-            with self._path.open("rb") as opened:
+            with path.open("rb") as opened:
                 for number, line in enumerate(iter(lambda: opened.readline(_LONGEST_LINE), b""), 1):
                     if not line.strip():
                         continue
@@ -132,7 +142,7 @@ class RecordingSource:
                             self._left["lines cut off at the end"] += 1
                             return
                         raise CliError(
-                            f"{self._path}:{number}: is no CloudEvent in JSON: {' '.join(str(error).split())}", code=2
+                            f"{path}:{number}: is no CloudEvent in JSON: {' '.join(str(error).split())}", code=2
                         ) from error
                     if event.type not in (_REQUEST, _RESPONSE):
                         self._left["events of another type"] += 1
@@ -141,9 +151,9 @@ class RecordingSource:
                     elif event.version and event.version != self._version:
                         self._left[f"events of version {event.version[:60]!r}"] += 1
                     else:
-                        yield event, opened.tell() / size
+                        yield event, opened.tell()
         except OSError as error:
-            raise CliError(f"{self._path}: cannot be read: {error.strerror}", code=2) from error
+            raise CliError(f"{path}: cannot be read: {error.strerror}", code=2) from error
 
 
 def read_request(body: Any) -> _Rows:

@@ -7,7 +7,7 @@ import datetime as dt
 import decimal
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -43,11 +43,30 @@ class Source(Protocol):
     def notes(self) -> Sequence[str]: ...
 
 
-def open_source(path: Path, *, version: str) -> Source:
-    """By what the file's first bytes are, whatever it is called. Raises CliError.
+def open_source(paths: Sequence[Path], *, version: str) -> Source:
+    """By what the files' first bytes are, whatever they are called. Raises CliError.
 
     `version`: whose answers are read from a recording of several.
     """
+    kinds = {path: _kind(path) for path in paths}
+    if len(set(kinds.values())) > 1:
+        raise CliError("; ".join(f"{path} is {kind}" for path, kind in kinds.items()) + ": give one kind", code=2)
+    (kind,) = set(kinds.values())
+    if kind == "a recording":
+        from .baseline_recording import RecordingSource
+
+        return RecordingSource(paths, version=version)
+    make: Callable[[Path], Source] = ParquetSource if kind == "Parquet" else CsvSource
+    sources = [make(path) for path in paths]
+    return sources[0] if len(sources) == 1 else SeveralSources(paths, sources)
+
+
+def spelled(paths: Sequence[Path]) -> str:
+    """Files for a line: the first, and how many more."""
+    return f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+
+
+def _kind(path: Path) -> str:
     try:
         with path.open("rb") as opened:
             head = opened.read(_HEAD)
@@ -56,14 +75,12 @@ def open_source(path: Path, *, version: str) -> Source:
     if not head:
         raise CliError(f"{path}: is empty", code=2)
     if head.startswith(b"PAR1"):
-        return ParquetSource(path)
+        return "Parquet"
     if head.lstrip().startswith(b"{"):
-        from .baseline_recording import RecordingSource
-
-        return RecordingSource(path, version=version)
+        return "a recording"
     if b"\0" in head:
         raise CliError(f"{path}: is neither CSV, Parquet nor a recording (CloudEvents in JSON lines)", code=2)
-    return CsvSource(path)
+    return "CSV"
 
 
 def meaning(text: str) -> Value:
@@ -179,6 +196,27 @@ class ParquetSource:
                 yield {name: _values(batch.column(name)) for name in wanted}, read / total
         except self._broken as error:
             raise CliError(f"{self._path}: cannot be read: {_first_line(error)}", code=2) from error
+
+
+class SeveralSources:
+    """Files of one kind and the same columns, one after the other."""
+
+    outputs: Sequence[str] = ()
+
+    def __init__(self, paths: Sequence[Path], sources: Sequence[Source]) -> None:
+        self._sources = sources
+        self.columns = sources[0].columns
+        for path, source in zip(paths, sources, strict=True):
+            if other := set(self.columns) ^ set(source.columns):
+                raise CliError(f"{path}: has other columns than {paths[0]}: {', '.join(sorted(other)[:5])}", code=2)
+
+    def notes(self) -> Sequence[str]:
+        return list(dict.fromkeys(note for source in self._sources for note in source.notes()))
+
+    def batches(self, wanted: Sequence[str]) -> Iterator[tuple[Batch, float]]:
+        for i, source in enumerate(self._sources):
+            for batch, share in source.batches(wanted):
+                yield batch, (i + share) / len(self._sources)
 
 
 def _columns(
