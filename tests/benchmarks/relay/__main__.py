@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import budget, memory, queue_proxy, streams
+from . import budget, memory, monitored, queue_proxy, streams
 from .cases import CASES, HALF, Case, half_of
 from .machine import BenchError, awake, missing
 from .peers import COALMINE, DIRECT, PEERS, QUEUE_PROXY, Peer, lab, sidecar
@@ -26,7 +26,7 @@ from .results import Memory, Results, median_of
 from .show import Show
 from .wrk import drive
 
-STREAMS, MEMORY, BUDGET, SOAK = OTHERS = ("streams", "memory", "budget", "soak")
+STREAMS, MEMORY, BUDGET, MONITORED, SOAK = OTHERS = ("streams", "memory", "budget", "monitored", "soak")
 NAMES = (*(case.name for case in CASES), HALF, *OTHERS)
 #: The cases that show what little and what much reading costs.
 BUDGET_CASES = ("c32", "tensor")
@@ -48,7 +48,8 @@ class Bench:
             if cases:
                 self._loads(model, cases)
         parts: dict[str, Callable[[], None]] = {
-            STREAMS: self._streams, MEMORY: self._memory, BUDGET: self._budget, SOAK: self._soak,
+            STREAMS: self._streams, MEMORY: self._memory, BUDGET: self._budget, MONITORED: self._monitored,
+            SOAK: self._soak,
         }  # fmt: skip
         for name, measure in parts.items():
             if name in wanted:
@@ -93,6 +94,11 @@ class Bench:
                 self.show.tell(f"budget for observation: {case.name}")
                 folder = self._new_folder(f"{BUDGET}-{case.name}")
                 self.results.budget[case.name] = budget.compare(case, folder, self.wanted.seconds, self.wanted.rounds)
+
+    def _monitored(self) -> None:
+        self.show.tell("monitoring of 20 features and 2 outputs")
+        folder = self._new_folder(MONITORED)
+        self.results.monitored = monitored.compare(folder, self.wanted.seconds, self.wanted.rounds)
 
     def _soak(self) -> None:
         self.results.soaked = memory.soak(self.wanted.soak, self._new_folder(SOAK), self.show.tell)

@@ -18,6 +18,7 @@ http {{
 NGINX_MODEL = """
   server {{ listen 127.0.0.1:{port} backlog=4096; default_type application/json; open_file_cache max=10;
     location / {{ return 200 '{answer}'; }}
+    location = {monitored_path} {{ return 200 '{monitored}'; }}
     location = /v2/models/tensor/infer {{ root {folder}; error_page 405 =200 /tensor.json; return 405; }}
     location = /tensor.json {{ root {folder}; }} }}"""
 NGINX_PROXY = """

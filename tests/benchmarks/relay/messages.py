@@ -11,8 +11,21 @@ ANSWER = (
     b'{"model_name":"m","model_version":"1","id":"1234",'
     b'"outputs":[{"name":"p","shape":[1],"datatype":"FP64","data":[0.25]}]}'
 ).ljust(130)
+#: Of the case with monitoring: a request of one row of 20 features, an answer of 2 outputs.
+MONITORED_PATH = "/v2/models/monitored/infer"
+FEATURES = tuple(f"feature_{number}" for number in range(20))
+MONITORED_ANSWER = (
+    b'{"model_name":"m","outputs":[{"name":"p","shape":[1],"datatype":"FP64","data":[0.25]},'
+    b'{"name":"q","shape":[1],"datatype":"FP64","data":[0.75]}]}'
+)
 TENSOR_BYTES = 64 << 10
 BODY = b"x" * 10_000_000
+
+
+def monitored_request() -> bytes:
+    draw = random.Random(2)
+    inputs = [{"name": n, "shape": [1, 1], "datatype": "FP64", "data": [round(draw.random(), 4)]} for n in FEATURES]
+    return json.dumps({"inputs": inputs}, separators=(",", ":")).encode()
 
 
 def tensor(kind: str) -> bytes:

@@ -18,11 +18,14 @@ from tests.compiled import compiled
 
 from . import configs, queue_proxy
 from .machine import PYTHON, ROOT, BenchError, Usage, cores, free_ports, python_path, running, tool, wait_for
-from .messages import ANSWER, tensor
+from .messages import ANSWER, MONITORED_ANSWER, MONITORED_PATH, tensor
 
 DIRECT, NGINX, HAPROXY, QUEUE_PROXY, PLAIN, COALMINE = PEERS = (
     "direct", "nginx", "haproxy", "queue-proxy", "aiohttp", "coalmine",
 )  # fmt: skip
+
+#: The file that the sidecar is told of.
+ROUTING = "routing.json"
 
 
 @dataclass
@@ -62,8 +65,18 @@ class Lab:
 
 
 @contextmanager
-def lab(folder: Path, names: Sequence[str], *, model: str, sidecar_flags: Sequence[str] = ()) -> Iterator[Lab]:
-    """`model`: `nginx`, answering from its configuration, or `python`, that of `model.py`. Direct is always there."""
+def lab(
+    folder: Path,
+    names: Sequence[str],
+    *,
+    model: str,
+    sidecar_flags: Sequence[str] = (),
+    monitoring: dict[str, object] | None = None,
+) -> Iterator[Lab]:
+    """`model`: `nginx`, answering from its configuration, or `python`, that of `model.py`. Direct is always there.
+
+    `monitoring`: of the sidecar's routing file.
+    """
     proxy_core, other_core = cores()
     with ExitStack() as stack:
         (upstream,) = free_ports(1)
@@ -78,6 +91,9 @@ def lab(folder: Path, names: Sequence[str], *, model: str, sidecar_flags: Sequen
             command, environment = _COMMANDS[name](folder, port, upstream)
             if name == COALMINE:
                 command += [f"--admin=127.0.0.1:{admin}", f"--local=127.0.0.1:{local}", *sidecar_flags]
+                if monitoring is not None:
+                    document = configs.routing(upstream) | {"monitoring": monitoring}
+                    (folder / ROUTING).write_text(json.dumps(document))
             log = folder / f"{name}.out"
             process = stack.enter_context(running(command, proxy_core, log, environment))
             wait_for(port, log)
@@ -90,7 +106,13 @@ def _model(kind: str, folder: Path, port: int) -> list[str | Path]:
     if kind == "python":
         return [sys.executable, "-m", "tests.benchmarks.relay.model", str(port)]
     (folder / "tensor.json").write_bytes(tensor("outputs"))
-    body = configs.NGINX_MODEL.format(port=port, answer=ANSWER.decode(), folder=folder)
+    body = configs.NGINX_MODEL.format(
+        port=port,
+        answer=ANSWER.decode(),
+        folder=folder,
+        monitored=MONITORED_ANSWER.decode(),
+        monitored_path=MONITORED_PATH,
+    )
     return _nginx_command(folder, "model", body)
 
 
@@ -122,7 +144,7 @@ def _plain(folder: Path, port: int, upstream: int) -> _Command:
 
 
 def _coalmine(folder: Path, port: int, upstream: int) -> _Command:
-    file = folder / "routing.json"
+    file = folder / ROUTING
     file.write_text(json.dumps(configs.routing(upstream)))
     command = [PYTHON, "-m", "coalmine_sidecar", f"--routing={file}", "--revision=a", "--pod=p"]
     # As in its image.

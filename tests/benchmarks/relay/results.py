@@ -13,12 +13,14 @@ from .budget import Observed
 from .cases import HALF
 from .machine import PYTHON, cores
 from .memory import Soaked
+from .monitored import Monitored
 from .peers import COALMINE, DIRECT
 from .streams import Streamed
 from .wrk import Figures
 
 #: A ratio that has to be this large at least, or this small at most.
-AT_LEAST = {"rps_vs_nginx_c32": 0.6, "rps_vs_queue_proxy_c32": 3.0, "rps_tiny_budget_vs_usual_c32": 0.97}
+AT_LEAST = {"rps_vs_nginx_c32": 0.6, "rps_vs_queue_proxy_c32": 3.0, "rps_tiny_budget_vs_usual_c32": 0.97,
+            "rps_monitored_vs_not": 0.5}  # fmt: skip
 AT_MOST = {
     "added_p50_vs_nginx_c1": 1.3,
     "p999_vs_nginx_half_load": 2.0,
@@ -29,6 +31,7 @@ AT_MOST = {
     "stream_delay_p50_us": 1000.0,
     "tokens_coalesced": 0.0,
     "unread_share_c32": 0.0,
+    "metrics_500_series_ms": 5.0,
 }
 
 _Measured = TypeVar("_Measured", Figures, Streamed)
@@ -55,6 +58,7 @@ class Results:
     memory: dict[str, Memory] = field(default_factory=dict)
     budget: dict[str, tuple[Observed, Observed]] = field(default_factory=dict)
     unread: dict[str, float] = field(default_factory=dict)
+    monitored: Monitored | None = None
     soaked: Soaked | None = None
 
     def add(self, case: str, peer: str, figures: Figures) -> None:
@@ -88,6 +92,10 @@ class Results:
             ratios[f"cpu_tiny_budget_vs_usual_{case}"] = tiny.cpu_us / usual.cpu_us
             ratios[f"tiny_budget_unread_share_{case}"] = tiny.skipped
         ratios |= {f"unread_share_{case}": share for case, share in self.unread.items()}
+        if seen := self.monitored:
+            ratios["rps_monitored_vs_not"] = seen.monitored.rps / seen.plain.rps
+            ratios["monitored_unread_share"] = seen.monitored.skipped
+            ratios["metrics_500_series_ms"] = seen.scrape_ms / seen.series * 500
         if self.soaked:
             ratios["soak_growth_mb"] = self.soaked.growth_mb
         return {name: round(value, 4) for name, value in ratios.items()}
@@ -105,6 +113,7 @@ class Results:
             "streams": {peer: asdict(streamed) for peer, streamed in self.streamed().items()},
             "memory": {peer: asdict(held) for peer, held in self.memory.items()},
             "budget": {case: [asdict(observed) for observed in pair] for case, pair in self.budget.items()},
+            "monitored": asdict(self.monitored) if self.monitored else None,
             "soak": asdict(self.soaked) if self.soaked else None,
         }
 

@@ -74,6 +74,13 @@ class Show:
                 for name, seen in zip(("usual", "tiny"), pair, strict=True):
                     table.add_row(f"{case}, {name}", f"{seen.rps:,.0f}", f"{seen.cpu_us:.1f}", f"{seen.skipped:.1%}")
             self.console.print(table)
+        if seen := results.monitored:
+            scrape = f"{seen.series} series, {seen.scrape_kb:.0f} kB, {seen.scrape_ms:.1f} ms of CPU"
+            title = f"20 features and 2 outputs of every request; /metrics: {scrape}"
+            table = self._table(title, "requests/s", "CPU µs/request", "not read")
+            for name, one in (("not monitored", seen.plain), ("monitored", seen.monitored)):
+                table.add_row(name, f"{one.rps:,.0f}", f"{one.cpu_us:.1f}", f"{one.skipped:.1%}")
+            self.console.print(table)
         if results.soaked:
             looks = results.soaked.rss_mb
             series = ", ".join(f"{rss:.1f}" for rss in looks[:: max(1, len(looks) // 12)])
