@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from msgspec.structs import replace
 from tests.unit.test_web_metrics import samples
 
 from coalmine_operator.analysis.monitored import Drifted, RunLength, Watched
@@ -123,6 +124,14 @@ def test_without_rows_nothing_is_told_of_drift() -> None:
     found = told(deployment())
     assert "feature_baseline_ratio" in found
     assert not any(name.startswith("drift_") for name in found)
+
+
+def test_a_second_scrape_tells_the_same_and_a_new_baseline_at_once() -> None:
+    metrics = Metrics()
+    first = metrics.render([], [deployment()])
+    assert metrics.render([], [deployment()]).splitlines()[-40:] == first.splitlines()[-40:]
+    other = BaselineState(digest="sha256:2", baseline=replace(BASELINE, rows=7000))
+    assert b'version="v1"} 7000.0' in metrics.render([], [deployment(state=other)])
 
 
 def test_what_went_has_no_series_and_none_stands_twice() -> None:

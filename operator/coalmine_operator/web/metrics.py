@@ -86,8 +86,7 @@ class Metrics:
         )
         self._deployments = _Deployments()
         self.registry.register(self._deployments)
-        self._monitored: Iterable[DeploymentMonitored] = ()
-        self.registry.register(MonitoredGauges(lambda: self._monitored))
+        self._monitored = MonitoredGauges()
         for result in ("ok", "error"):
             self._reconciles.labels(result)
         for result in ("matched", "unmatched", "unattributed", "refused"):
@@ -109,8 +108,8 @@ class Metrics:
 
     def render(self, views: Iterable[DeploymentView], monitored: Iterable[DeploymentMonitored] = ()) -> bytes:
         """The text format; series of deployments are those of `views` and `monitored` and of nothing that went."""
-        self._deployments.views, self._monitored = views, monitored
+        self._deployments.views = views
         try:
-            return generate_latest(self.registry)
+            return generate_latest(self.registry) + self._monitored.render(monitored)
         finally:
-            self._deployments.views = self._monitored = ()
+            self._deployments.views = ()
