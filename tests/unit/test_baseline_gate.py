@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 from tests.property.world import METADATA, World, make_spec, monitored
 
-from coalmine_operator.api.baseline import Baseline, digest_of, encode_baseline
-from coalmine_operator.api.monitoring import BaselineRef, Monitoring
+from coalmine_operator.api.baseline import Baseline, Categorical, digest_of, encode_baseline
+from coalmine_operator.api.monitoring import BaselineRef, Feature, Monitoring
 from coalmine_operator.api.spec import Canary, Fallback, ModelDeploymentSpec, Strategy
 from coalmine_operator.engine import BaselineState, Order
 from coalmine_operator.engine.baselines import Read, Wanted, read_baseline, state_of, wanted_baselines
@@ -135,6 +135,24 @@ def test_its_own_passes_and_is_shown() -> None:
     assert (one.verdict, one.reason, one.evidence) == ("Pass", "BaselineMatches", {"digest": DIGEST, "rows": 10})
     found.settle(60)
     assert stable(found) == "v2"
+
+
+def test_features_that_are_watched_but_not_in_it_are_named() -> None:
+    """As numbers where it has names, too: only their completeness is told."""
+    columns = {
+        "age": Categorical(categories=("old", "young"), counts=(1, 9)),
+        "sex": Categorical(categories=("1",), counts=(10,)),
+    }
+    watched = (Feature(name="sex", type="categorical"), Feature(name="age"), *(Feature(name=f"f{i}") for i in range(6)))
+    spec = monitored(make_spec("v2"))
+    assert spec.monitoring is not None
+    found = world(
+        BaselineState(digest=DIGEST, baseline=replace(GOOD, features=columns)),
+        replace(spec, monitoring=replace(spec.monitoring, features=watched)),
+    )
+    found.settle(8)
+    (one,) = (v for v in found.status.verdicts if v.metric == "baseline")
+    assert one.evidence["notInIt"] == ["age", "f0", "f1", "f2", "f3", "and 2 more"]
 
 
 @pytest.mark.parametrize("policy", ["Wait", "Pause", "Rollback"])

@@ -7,8 +7,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from ..api.baseline import Baseline, decode_baseline, digest_of
-from ..api.monitoring import BaselineRef
+from ..api.baseline import Baseline, Numeric, decode_baseline, digest_of
+from ..api.monitoring import BaselineRef, Monitoring
 from ..api.problems import show
 from ..api.spec import Metadata, ModelDeploymentSpec
 from .model import BaselineState, RevisionRecord
@@ -48,6 +48,12 @@ def wanted_baselines(
         for name, record in known.items()
         if record.baseline is not None
     }
+
+
+def with_bins(monitoring: Monitoring, baseline: Baseline) -> frozenset[str]:
+    """Names of the features that are watched as what the baseline has them as: numbers, or names."""
+    kinds = {name: "numeric" if isinstance(one, Numeric) else "categorical" for name, one in baseline.features.items()}
+    return frozenset(one.name for one in monitoring.features if kinds.get(one.name) == one.type)
 
 
 def read_baseline(data: bytes, where: str) -> Read:

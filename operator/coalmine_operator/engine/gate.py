@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from ..api import conditions as reasons
 from ..api.monitoring import BASELINE
 from ..api.status import Verdict
+from .baselines import with_bins
 from .model import BaselineState
 from .turn import Turn
 
 #: In a verdict's evidence: what is wrong, for people.
 PROBLEM: Final = "problem"
+#: Features that are named in a verdict.
+NAMED: Final = 5
 _NOT_READ: Final = BaselineState(problem="missing", message="it is not read yet")
 
 
@@ -23,8 +26,13 @@ def on_baseline(turn: Turn) -> tuple[Verdict, ...]:
     if state.problem:
         reason = reasons.BASELINE_MISMATCH if state.problem == "mismatch" else reasons.BASELINE_MISSING
         return (Verdict(metric=BASELINE, verdict="Unknown", reason=reason, evidence={PROBLEM: state.message}),)
-    rows = state.baseline.rows if state.baseline is not None else 0
-    evidence = {"digest": state.digest, "rows": rows}
+    evidence: dict[str, Any] = {"digest": state.digest}
+    if state.baseline is not None and turn.spec.monitoring is not None:
+        evidence["rows"] = state.baseline.rows
+        known = with_bins(turn.spec.monitoring, state.baseline)
+        if missing := [one.name for one in turn.spec.monitoring.features if one.name not in known]:
+            # Watched, and of another kind there, or not there at all: completeness is all that is told of them.
+            evidence["notInIt"] = [*missing[:NAMED], *([f"and {len(missing) - NAMED} more"] if missing[NAMED:] else [])]
     return (Verdict(metric=BASELINE, verdict="Pass", reason=reasons.BASELINE_MATCHES, evidence=evidence),)
 
 

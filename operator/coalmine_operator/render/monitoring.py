@@ -13,9 +13,10 @@ from msgspec.structs import replace
 from coalmine_sidecar import monitoring as contract
 
 from ..api.baseline import for_sidecar
-from ..api.monitoring import Feature, Feedback, Monitoring, PayloadLog, SecretKey
+from ..api.monitoring import Feedback, Monitoring, PayloadLog, SecretKey
 from ..api.problems import Problem, show
 from ..api.spec import ModelDeploymentSpec
+from ..engine.baselines import with_bins
 from ..engine.model import BaselineState
 
 #: Where a sidecar finds the password of its Redis.
@@ -58,7 +59,7 @@ def render_monitoring(
         feedback=_feedback(monitoring.feedback),
         payload_log=_payload_log(monitoring.payload_log, folder),
         max_series=monitoring.max_series,
-        baselines=_bounded(_baselines(monitoring.features, revisions, baselines)),
+        baselines=_bounded(_baselines(monitoring, revisions, baselines)),
     )
 
 
@@ -115,21 +116,16 @@ def _payload_log(log: PayloadLog | None, folder: str) -> contract.PayloadLog | N
 
 
 def _baselines(
-    features: Iterable[Feature], revisions: Iterable[str], baselines: Mapping[str, BaselineState]
+    monitoring: Monitoring, revisions: Iterable[str], baselines: Mapping[str, BaselineState]
 ) -> Iterator[tuple[str, contract.Baseline]]:
-    """By revision. Of the features those that are watched, of the kind that they are watched as."""
-    types = {feature.name: feature.type for feature in features}
+    """By revision. Of the features those that are watched, as what they are watched as."""
     for revision in dict.fromkeys(revisions):
         state = baselines.get(revision)
         if state is None or state.baseline is None:
             continue
+        watched = with_bins(monitoring, state.baseline)
         bins = for_sidecar(state.baseline, state.digest)
-        watched = {
-            name: one
-            for name, one in bins.features.items()
-            if types.get(name) == ("numeric" if one.edges else "categorical")
-        }
-        yield revision, replace(bins, features=watched)
+        yield revision, replace(bins, features={name: one for name, one in bins.features.items() if name in watched})
 
 
 def _bounded(baselines: Iterable[tuple[str, contract.Baseline]]) -> dict[str, contract.Baseline]:
