@@ -17,8 +17,9 @@ OUTCOMES: Final = (
     "store_error", "peer_error", "busy",
 )  # fmt: skip
 #: Why a prediction can have no label any more, or never could. `evicted`: newer ones needed its place; `expired`: its
-#: time was up; `repeated`: another one came under its id; `id`: none that can be kept; `queue`: Redis was too slow.
-LOSSES: Final = ("evicted", "expired", "repeated", "id", "queue")
+#: time was up; `repeated`: another one came under its id; `id`: none that can be kept; `queue`: Redis was too slow;
+#: `no_store`: Redis' client or its address is missing.
+LOSSES: Final = ("evicted", "expired", "repeated", "id", "queue", "no_store")
 
 
 class FeedbackCounts:

@@ -104,6 +104,9 @@ class MemoryStore:
         """The id under which a prediction is kept that may be asked for by another one."""
         return name if name in self._waiting or name in self._done else self._others.get(name, name)
 
+    async def close(self) -> None:
+        """Nothing is held but memory."""
+
     def _old(self, places: dict[str, bytes], now: float) -> list[str]:
         """Of the oldest those whose time is up."""
         oldest = islice(places.items(), _FEW)

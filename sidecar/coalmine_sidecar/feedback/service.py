@@ -14,20 +14,18 @@ from msgspec.structs import replace
 from prometheus_client.core import Metric
 
 from ..lean import web
-from .app import make_feedback_app
+from .app import make_feedback_runner
 from .counts import FeedbackCounts, feedback_metrics
 from .hops import HOP_HEADER, Peer
 from .joiner import Joiner
-from .memory import MemoryStore
 from .predicted import Predicted
 from .result import Result
-from .store import Store
+from .stores import make_store
 
 if TYPE_CHECKING:
     import aiohttp
 
     from ..contract import Routing
-    from ..monitoring import Feedback
     from ..relay.endpoints import Endpoint
     from ..telemetry import Telemetry
     from ..telemetry.performance import PerformanceCounters
@@ -86,7 +84,12 @@ class FeedbackService:
             self._asked = asked
             self._set(
                 Joiner(
-                    self._store(feedback, routing),
+                    make_store(
+                        feedback,
+                        self.counts,
+                        password=self._password,
+                        prefix=f"coalmine:{routing.namespace}:{routing.deployment}:",
+                    ),
                     self._counters,
                     task=monitoring.task,
                     counts=self.counts,
@@ -122,24 +125,11 @@ class FeedbackService:
             await asyncio.gather(self._running, return_exceptions=True)
         await asyncio.gather(*self._closing, return_exceptions=True)
 
-    def _store(self, feedback: Feedback, routing: Routing) -> Store:
-        if feedback.redis:
-            from .redis import RedisStore  # a client that few need
-
-            return RedisStore(
-                feedback.redis,
-                self.counts,
-                password=self._password,
-                ttl=feedback.ttl,
-                prefix=f"coalmine:{routing.namespace}:{routing.deployment}:",
-            )
-        return MemoryStore(self.counts, max_pending=feedback.max_pending, ttl=feedback.ttl)
-
     def _set(self, joiner: Joiner | None) -> None:
         before, self._joiner = self._joiner, joiner
-        close = getattr(before.store, "close", None) if before is not None else None
-        if close is not None:
-            task = asyncio.create_task(close())
+        if before is not None:
+            before.close()
+            task = asyncio.create_task(before.store.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -153,7 +143,7 @@ class FeedbackService:
         return watched.performance if watched is not None else None
 
     async def _run(self) -> None:
-        runner = web.AppRunner(make_feedback_app(self), access_log=None)
+        runner = make_feedback_runner(self)
         await runner.setup()
         try:
             await web.SockSite(runner, self._listening).start()

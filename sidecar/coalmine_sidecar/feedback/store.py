@@ -64,6 +64,9 @@ class Store(Protocol):
     def sweep(self, now: float) -> None:
         """Let go of those whose time is up."""
 
+    async def close(self) -> None:
+        """Let go of everything."""
+
 
 def judge(kept: Sequence[str | None], item: Item) -> tuple[list[str], list[str | None]]:
     """Outcomes and fresh labels of `item.truths` against those that a prediction already has."""
