@@ -66,6 +66,7 @@ DATAROBOT = {
         ([{"p": 1.5, "kind": "a"}], b"/predictions/m/2.0", 1, {"p": [1.5], "kind": ["a"]}),
         # Ray Serve and whatever else
         (0.75, b"/predict", 1, {"output": [0.75]}),
+        ([0.75], b"/v1/predict?trace=1", 1, {"output": [0.75]}),
         ("cat", b"/predict", 1, {"output": ["cat"]}),
         ({"label": "cat", "score": 0.75, "meta": {"ms": 3}}, b"/predict", 1, {"label": ["cat"], "score": [0.75]}),
     ],

@@ -101,6 +101,7 @@ class TestChoice:
             (b"/v2/health/ready", JSON),
             (b"/v2", JSON),
             (b"/v1/models/fraud", JSON),
+            (b"/v1/models/score", JSON),
             (b"/docs", b"text/html"),
             (b"/favicon.ico", b""),
         ],

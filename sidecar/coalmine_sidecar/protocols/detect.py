@@ -58,9 +58,9 @@ def _extract(
         return v1.read(body, wanted)
     if (operation := openai.operation_of(route)) is not None:
         return openai.read(operation, body) if b"json" in content_type else Answer()
-    if route.startswith(_API_ROOTS) or route == b"/v2":
-        return Answer()
     scoring = protocol == "auto" and _scores(route)
+    if route == b"/v2" or (route.startswith(_API_ROOTS) and not scoring):
+        return Answer()
     if b"json" not in content_type:
         return plain.read_csv(body, wanted) if scoring and content_type.startswith(b"text/csv") else Answer()
     if protocol == "openai":
@@ -96,8 +96,10 @@ def is_other(protocol: str, route: bytes) -> bool:
     """Whether a route, without its query, is one of an API that is known to ask for no prediction."""
     if route.endswith((b"/infer", *_V1_VERBS, b":rawPredict")) or openai.operation_of(route) is not None:
         return False
-    return protocol == "openai" or route.startswith(_API_ROOTS) or route == b"/v2"
+    return protocol == "openai" or route == b"/v2" or (route.startswith(_API_ROOTS) and not _scores(route))
 
 
 def _scores(route: bytes) -> bool:
-    return b"/predictions/" in route or route.rpartition(b"/")[2] in _SCORING
+    before, _, end = route.rpartition(b"/")
+    # Below `/models` it is the name of one.
+    return (end in _SCORING and not before.endswith(b"/models")) or b"/predictions/" in route
