@@ -34,6 +34,7 @@ EVERYTHING = Parameters(
     deployment="fraud",
     model="fraud",
     feedback=True,
+    latency_budget=1.0,
     slices=(
         SliceRules(attribute="sex", min_samples=50),
         SliceRules(attribute="race", privileged="white", favourable="0", min_samples=50),

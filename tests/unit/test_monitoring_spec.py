@@ -140,12 +140,12 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     (
         {"alerts": {"overrides": [{"name": "Recall"}]}},
         ".alerts.overrides[0].name",
-        '"Recall" is not allowed: write Auc',
+        '"Recall" is not allowed: write AccuracyDrop',
     ),
     (
         {"alerts": {"overrides": [{"name": "RecallDrop"}]}},
         ".alerts.overrides[0]",
-        "changes nothing: give threshold, for or action",
+        "changes nothing: give threshold, for, action or enabled",
     ),
     (
         {"alerts": {"overrides": [{"name": "AucDrop", "action": "none"}] * 2}},

@@ -19,6 +19,8 @@ from .parts import FileName, SecretName, SpecPart
 AlertName = Literal[
     "ModelUnavailable",
     "ModelErrorBudgetBurn",
+    "ModelErrorBudgetSlowBurn",
+    "ModelLatencyBudgetBurn",
     "ModelLatencyP99",
     "ModelThroughputDrop",
     "ModelMemoryPressure",
@@ -30,13 +32,18 @@ AlertName = Literal[
     "OutputDrift",
     "DriftAnytimeValid",
     "OutputVarianceChange",
+    "AccuracyDrop",
     "PrecisionDrop",
     "RecallDrop",
+    "F1Drop",
     "AucDrop",
+    "ErrorRise",
     "EstimatedPerformanceDrop",
     "ConceptDrift",
     "Miscalibrated",
     "DisparateImpact",
+    "EqualizedOdds",
+    "OutcomeDrop",
     "FeedbackStalled",
     "MonitoringBlind",
 ]
@@ -171,12 +178,16 @@ class Drift(SpecPart, frozen=True):
 
 
 class AlertOverride(SpecPart, frozen=True):
-    """Changes one alert; what is left out stays as it is by default. `for_`: how long its condition has to hold."""
+    """Changes one alert; what is left out stays as it is by default. `for_`: how long its condition has to hold.
+
+    `enabled`: false turns it off.
+    """
 
     name: AlertName
     threshold: Annotated[float, Meta(ge=0)] | None = None
     for_: Duration | None = field(default=None, name="for")
     action: Action | None = None
+    enabled: bool | None = None
 
 
 class Alerts(SpecPart, frozen=True):

@@ -109,8 +109,8 @@ def drift(part: Drift) -> Found:
 def alerts(part: Alerts) -> Found:
     yield from unique("overrides", "name", [one.name for one in part.overrides])
     for index, one in enumerate(part.overrides):
-        if part.defaults and one.threshold is None and one.for_ is None and one.action is None:
-            yield index_path("overrides", index), "changes nothing: give threshold, for or action"
+        if part.defaults and (one.threshold, one.for_, one.action, one.enabled) == (None,) * 4:
+            yield index_path("overrides", index), "changes nothing: give threshold, for, action or enabled"
 
 
 def payload_log(part: PayloadLog) -> Found:

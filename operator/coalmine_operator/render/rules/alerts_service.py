@@ -34,19 +34,8 @@ def service_alerts(scope: Scope, parameters: Parameters) -> Iterator[Alert]:
         retired=True,
     )
     yield from _burns(scope, parameters)
-    yield Alert(
-        name="ModelLatencyP99",
-        expr=lambda seconds: (
-            f"{scope.recorded('coalmine:latency_seconds:quantile', VERSION, _P99)} > {number(seconds)}\n"
-            f"and {requests(scope)} >= {_FEW_FOR_P99}"
-        ),
-        threshold=parameters.latency_budget,
-        hold=300,
-        action="rollback",
-        summary=f"{WHO}: one answer of a hundred takes {{{{ $value | humanizeDuration }}}}, over its THRESHOLD s",
-        description="Compare coalmine_upstream_duration_seconds, the model's part, with coalmine_overhead_seconds, the "
-        "sidecar's; and the model's CPU with its limit.",
-    )
+    if parameters.latency_budget is not None:
+        yield from _latency(scope, parameters.latency_budget, 1 - parameters.latency_share)
     yield Alert(
         name="ModelThroughputDrop",
         expr=lambda share: (
@@ -68,18 +57,10 @@ _P99: Final = 'quantile="0.99"'
 
 
 def _burns(scope: Scope, parameters: Parameters) -> Iterator[Alert]:
-    def burn(slo: str, budget: float, windows: tuple[str, str], rate: float) -> str:
-        over = [
-            f"{scope.recorded(f'coalmine:budget_spent:ratio{window}', VERSION, _slo(slo))} > {rate * budget:.6g}"
-            for window in windows
-        ]
-        return f"{over[0]}\nand {over[1]}\nand {requests(scope)} >= {_FEW}"
-
     failing = 1 - parameters.availability
-    slow = 1 - parameters.latency_share
     yield Alert(
         name="ModelErrorBudgetBurn",
-        expr=lambda rate: burn("availability", failing, ("5m", "1h"), rate),
+        expr=lambda rate: _burn(scope, "availability", failing, ("5m", "1h"), rate),
         threshold=14.4,
         hold=120,
         action="rollback",
@@ -89,24 +70,48 @@ def _burns(scope: Scope, parameters: Parameters) -> Iterator[Alert]:
     )
     yield Alert(
         name="ModelErrorBudgetSlowBurn",
-        expr=lambda rate: burn("availability", failing, ("30m", "6h"), rate),
+        expr=lambda rate: _burn(scope, "availability", failing, ("30m", "6h"), rate),
         threshold=6,
         hold=900,
         action="none",
         summary=f"{WHO} fails at {SHARE} of its requests: THRESHOLD times what its budget of errors allows, or more",
         description="For hours, not for minutes: in the last half hour and the last six hours.",
     )
+
+
+def _latency(scope: Scope, budget: float, slow: float) -> Iterator[Alert]:
+    yield Alert(
+        name="ModelLatencyP99",
+        expr=lambda seconds: (
+            f"{scope.recorded('coalmine:latency_seconds:quantile', VERSION, _P99)} > {number(seconds)}\n"
+            f"and {requests(scope)} >= {_FEW_FOR_P99}"
+        ),
+        threshold=budget,
+        hold=300,
+        action="rollback",
+        summary=f"{WHO}: one answer of a hundred takes {{{{ $value | humanizeDuration }}}}, over its THRESHOLD s",
+        description="Compare coalmine_upstream_duration_seconds, the model's part, with coalmine_overhead_seconds, the "
+        "sidecar's; and the model's CPU with its limit.",
+    )
     yield Alert(
         name="ModelLatencyBudgetBurn",
-        expr=lambda rate: burn("latency", slow, ("5m", "1h"), rate),
+        expr=lambda rate: _burn(scope, "latency", slow, ("5m", "1h"), rate),
         threshold=14.4,
         hold=120,
         action="rollback",
-        summary=f"{WHO} answers {SHARE} of its requests later than in {parameters.latency_budget:g} s: "
+        summary=f"{WHO} answers {SHARE} of its requests later than in {budget:g} s: "
         "THRESHOLD times what its budget allows, or more",
         description="In the last 5 minutes and the last hour. Compare coalmine_upstream_duration_seconds, the model's "
         "part, with coalmine_overhead_seconds, the sidecar's.",
     )
+
+
+def _burn(scope: Scope, slo: str, budget: float, windows: tuple[str, str], rate: float) -> str:
+    over = [
+        f"{scope.recorded(f'coalmine:budget_spent:ratio{window}', VERSION, _slo(slo))} > {rate * budget:.6g}"
+        for window in windows
+    ]
+    return f"{over[0]}\nand {over[1]}\nand {requests(scope)} >= {_FEW}"
 
 
 def _slo(name: str) -> str:

@@ -10,7 +10,7 @@ from coalmine_sidecar.monitoring import Task
 
 from ...analysis import thresholds
 from ...api.baseline import Baseline
-from ...api.monitoring import Action, Monitoring, Slice
+from ...api.monitoring import Action, AlertName, Monitoring, Slice
 from ...api.spec import ModelDeploymentSpec
 
 Statistic = Literal["psi", "js", "hellinger", "ks", "wasserstein", "chi2"]
@@ -19,8 +19,6 @@ Statistic = Literal["psi", "js", "hellinger", "ks", "wasserstein", "chi2"]
 PSI: Final = (0.1, 0.2)
 
 
-#: What a request may take where no latency is asked about.
-_LATENCY: Final = 1.0
 _CHUNK_ROWS: Final = 5000
 
 
@@ -43,7 +41,9 @@ class Override(Struct, frozen=True, kw_only=True):
 
 
 class Parameters(Struct, frozen=True, kw_only=True):
-    """`window`, `latency_budget`, `run_length`: seconds. `availability`, `latency_share`: shares of requests.
+    """`window`, `latency_budget`: seconds. `availability`, `latency_share`: shares of requests.
+
+    `latency_budget` None: nobody said what is slow, and none is called so.
 
     `chunk_rows`: of the reference's chunks, whose spread of performance is the measure of what is normal.
     `baseline`: whether versions are to have one.
@@ -61,7 +61,7 @@ class Parameters(Struct, frozen=True, kw_only=True):
     baseline: bool = True
     feedback: bool = False
     expected_coverage: float = 0.3
-    latency_budget: float = _LATENCY
+    latency_budget: float | None = None
     latency_share: float = 0.99
     availability: float = 0.999
     chunk_rows: int = _CHUNK_ROWS
@@ -91,16 +91,23 @@ def parameters_of(
         baseline=monitoring.baseline is not None,
         feedback=monitoring.feedback is not None,
         expected_coverage=monitoring.feedback.expected_coverage if monitoring.feedback else 0.0,
-        latency_budget=asked[-1] if asked else _LATENCY,
+        latency_budget=asked[-1] if asked else _threshold(monitoring, "ModelLatencyP99"),
         chunk_rows=performance.chunk_rows if performance else _CHUNK_ROWS,
         defaults=monitoring.alerts.defaults,
         overrides={
             one.name: Override(
-                threshold=one.threshold, hold=None if one.for_ is None else float(one.for_), action=one.action
+                threshold=one.threshold,
+                hold=None if one.for_ is None else float(one.for_),
+                action=one.action,
+                enabled=one.enabled,
             )
             for one in monitoring.alerts.overrides
         },
     )
+
+
+def _threshold(monitoring: Monitoring, alert: AlertName) -> float | None:
+    return next((one.threshold for one in monitoring.alerts.overrides if one.name == alert), None)
 
 
 def _slice(one: Slice, monitoring: Monitoring) -> SliceRules:

@@ -30,7 +30,9 @@ def service_records(scope: Scope, parameters: Parameters) -> Iterator[Rule]:
     yield scope.record("coalmine:rules_window:seconds", f"vector({number(parameters.window)})")
     for window in BURN_WINDOWS:
         yield scope.record(f"coalmine:budget_spent:ratio{window}", _failed(scope, window), slo="availability")
-        yield scope.record(f"coalmine:budget_spent:ratio{window}", _slow(scope, parameters, window), slo="latency")
+        if parameters.latency_budget is not None:
+            slow = _slow(scope, parameters.latency_budget, window)
+            yield scope.record(f"coalmine:budget_spent:ratio{window}", slow, slo="latency")
     failed = f"({_requests(scope, _FAILED, 'model', scope.window)})"
     every = scope.increase("coalmine_requests_total", "model", 'role="ingress"')
     yield scope.record("coalmine:availability:ratio", f"1 - (({failed} or 0 * {every})\n/ ({every} > 0))")
@@ -78,9 +80,9 @@ def _failed(scope: Scope, window: str) -> str:
     return f"1 - ({_requests(scope, _ANSWERED, VERSION, window)}\nor 0 * {every})\n/ ({every} > 0)"
 
 
-def _slow(scope: Scope, parameters: Parameters, window: str) -> str:
+def _slow(scope: Scope, budget: float, window: str) -> str:
     """Of the buckets' bounds the largest one within the budget counts."""
-    bound = max((le for le in LATENCIES if le <= parameters.latency_budget), default=LATENCIES[0])
+    bound = max((le for le in LATENCIES if le <= budget), default=LATENCIES[0])
     name = "coalmine_request_duration_seconds"
     # prometheus_client writes 1.0, the text format's newer versions 1.
     fast = scope.increase(f"{name}_bucket", VERSION, f'{_INGRESS}, le=~"{_le(bound)}"', window)
