@@ -117,8 +117,9 @@ def test_an_alert_about_stable_does_not_roll_a_canary_back() -> None:
     edit(world, "v3")
     world.settle(1)
     fires(world, "RecallDrop", "rollback", version="v2")
-    world.settle(2)
+    world.settle(40)
     assert world.status.last_rollback is None
+    assert serving(world) == {"v3": 100}  # nor does it keep it from being promoted: it may be the mend
 
 
 def test_an_alert_of_the_status_does_nothing_once_monitoring_is_gone() -> None:

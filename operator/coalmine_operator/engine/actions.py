@@ -6,7 +6,7 @@ from typing import Final
 
 from ..api.monitoring import Action
 from ..api.status import AlertStatus
-from .alerts import action_of, has_action, is_about_another
+from .alerts import action_of, has_action, is_about_another, matches
 from .turn import Turn
 
 #: Seconds for which the fallback goes on answering after the alert resolved: without requests to stable there is
@@ -29,17 +29,16 @@ def action(turn: Turn, alert: AlertStatus) -> Action:
 def acting(turn: Turn) -> tuple[AlertStatus, ...]:
     """Alerts of the status, resolved ones too, that do something to the canary.
 
-    One that only holds, and names another revision than the canary, does nothing: the canary may be the mend.
+    One of `spec.monitoring` that names another revision does nothing to it: the canary may be the mend of just that.
     """
     record = turn.record(turn.canary)
 
-    def acts(alert: AlertStatus) -> bool:
-        what = action(turn, alert)
-        return what in ("rollback", "fallback") or (
-            what == "hold" and not (record is not None and is_about_another(alert, record))
-        )
+    def mends(alert: AlertStatus) -> bool:
+        guarded = matches(turn.spec.auto_rollback, alert.name, alert.labels)
+        ours = has_action(alert.name, alert.labels) and not guarded
+        return ours and record is not None and is_about_another(alert, record)
 
-    return tuple(alert for alert in turn.status.alerts if acts(alert))
+    return tuple(alert for alert in turn.status.alerts if action(turn, alert) != "none" and not mends(alert))
 
 
 def holding(turn: Turn) -> tuple[AlertStatus, ...]:
