@@ -8,6 +8,7 @@ from html import escape
 from typing import Final
 
 from ..api.baseline import Baseline, Categorical, Column, Numeric, Score
+from .tables import NARROW, ends_of
 from .words import clean, number
 
 _ACROSS: Final = 3
@@ -22,10 +23,6 @@ _SIDE: Final = 14
 #: Names of a category that are written, and their characters.
 _NAMES: Final = 12
 _NAME: Final = 14
-#: How far beyond its edge an open bin is drawn, at most, in spans of all edges.
-_BEYOND: Final = 0.5
-#: A narrower bin is drawn no higher than one of so many pixels: one spike would leave nothing of the others.
-_NARROW: Final = 8
 
 _INK, _DIM, _LINE, _FILL, _ODD = "#1c2733", "#64748b", "#dbe2ea", "#2f7f9e", "#d98a29"
 _STYLE: Final = (
@@ -78,15 +75,12 @@ def _column(role: str, name: str, column: Column) -> list[str]:
 
 
 def _densities(column: Numeric) -> list[str]:
-    """Bars between the edges; the open ones end at the least and the greatest value, if these are near."""
-    first, last = column.edges[0], column.edges[-1]
-    reach = (last - first) * _BEYOND or abs(first) or 1.0
-    low, high = max(column.min, first - reach), min(column.max, last + reach)
-    ends = [min(low, first), *column.edges, max(high, last)]
+    """Bars between the edges, whose areas are the shares."""
+    ends = ends_of(column)
     room, floor = _WIDTH - 2 * _SIDE, _HEIGHT - _BOTTOM
     scale = room / ((ends[-1] - ends[0]) or 1)
     widths = [(b - a) * scale for a, b in itertools.pairwise(ends)]
-    heights = [count / max(width, _NARROW) for count, width in zip(column.counts, widths, strict=True)]
+    heights = [count / max(width, room * NARROW) for count, width in zip(column.counts, widths, strict=True)]
     unit = (floor - _TOP) / (max(heights) or 1)
     bars = []
     for start, width, height in zip(ends, widths, heights, strict=False):
@@ -96,8 +90,8 @@ def _densities(column: Numeric) -> list[str]:
     return [
         *bars,
         _axis(),
-        _text(_SIDE, _HEIGHT - 9, ("…" if low > column.min else "") + left),
-        _text(_WIDTH - _SIDE, _HEIGHT - 9, right + ("…" if high < column.max else ""), anchor="end"),
+        _text(_SIDE, _HEIGHT - 9, ("…" if ends[0] > column.min else "") + left),
+        _text(_WIDTH - _SIDE, _HEIGHT - 9, right + ("…" if ends[-1] < column.max else ""), anchor="end"),
     ]
 
 

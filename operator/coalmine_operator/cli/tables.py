@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ..analysis.reference_plan import Plan
 
 BAR: Final = 30
+#: How far beyond its edge an open bin is drawn, at most, in spans of all edges; further where these are few.
+_BEYOND: Final = 0.5
+#: A narrower bin, in parts of the whole, is drawn as high as one so wide: a spike would leave nothing of the others.
+NARROW: Final = 1 / 40
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
 
@@ -60,10 +64,8 @@ def lines_of(made: Baseline, digest: str) -> list[str]:
     for role, name, column in _columns(made):
         lines += ["", f"{role} {clean(name)}: {_facts(column)}"]
         rows = list(_rows(column))
-        most = max((share for _, _, share in rows), default=0.0) or 1
         width = max(len(label) for label, _, _ in rows)
-        for label, _, share in rows:
-            lines.append(f"  {label:{width}} {share:6.1%} {'#' * round(BAR * share / most)}".rstrip())
+        lines += [f"  {label:{width}} {share:6.1%} {'#' * round(BAR * bar)}".rstrip() for label, share, bar in rows]
     return [*lines, "", *performance_lines(made)]
 
 
@@ -75,11 +77,8 @@ def baseline_view(made: Baseline, digest: str) -> RenderableType:
         table.add_column(overflow="ellipsis", no_wrap=True, max_width=40)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(no_wrap=True)
-        rows = list(_rows(column))
-        most = max((share for _, _, share in rows), default=0.0)
-        for label, inner, share in rows:
-            style = "cyan" if inner else "yellow"
-            table.add_row(Text(label), f"{share:.1%}", Text(_bar(share / (most or 1)), style=style))
+        for label, share, bar in _rows(column):
+            table.add_row(Text(label), f"{share:.1%}", Text(_bar(bar), style="cyan"))
         title = Text.assemble((f"{role} ", "dim"), (clean(name), "bold"))
         parts.append(Panel(Group(Text(_facts(column), style="dim"), table), title=title, title_align="left"))
     parts.append(_performance(made))
@@ -119,15 +118,30 @@ def _facts(column: Column) -> str:
     return f"categorical, {names} {'names' if names > 1 else 'name'}"
 
 
-def _rows(column: Column) -> Iterator[tuple[str, bool, float]]:
-    """Labels, whether it is a bin of values, and shares of all rows."""
+def _rows(column: Column) -> Iterator[tuple[str, float, float]]:
+    """Labels, shares of all rows, and lengths of bars up to 1: of numbers their density, for bins have even shares."""
     total = (sum(column.counts) + column.missing + column.unseen) or 1
-    for label, count in zip(short_labels(column), column.counts, strict=True):
-        yield label, True, count / total
+    heights: list[float] = list(column.counts)
+    if isinstance(column, Numeric):
+        ends = ends_of(column)
+        narrow = (ends[-1] - ends[0]) * NARROW or 1.0
+        widths = [max(b - a, narrow) for a, b in itertools.pairwise(ends)]
+        heights = [count / width for count, width in zip(column.counts, widths, strict=True)]
+    most = max(heights, default=0.0) or 1.0
+    for label, count, height in zip(short_labels(column), column.counts, heights, strict=True):
+        yield label, count / total, height / most
     if column.missing:
-        yield MISSING, False, column.missing / total
+        yield MISSING, column.missing / total, 0.0
     if column.unseen:
-        yield UNSEEN, False, column.unseen / total
+        yield UNSEEN, column.unseen / total, 0.0
+
+
+def ends_of(column: Numeric) -> list[float]:
+    """Where bins begin and end for the eye: the open ones at the least and the greatest value, if these are near."""
+    first, last = column.edges[0], column.edges[-1]
+    reach = (last - first) * max(_BEYOND, 2 / len(column.edges)) or abs(first) or 1.0
+    low, high = max(column.min, first - reach), min(column.max, last + reach)
+    return [min(low, first), *column.edges, max(high, last)]
 
 
 def short_labels(column: Column) -> list[str]:
