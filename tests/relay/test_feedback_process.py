@@ -35,11 +35,11 @@ async def start_pods(model: Upstream, tmp_path: Path) -> AsyncIterator[StartPods
     """Two pods of a revision, which know each other."""
     async with AsyncExitStack() as stack:
 
-        async def start(feedback: dict[str, Any], **environment: str) -> list[Sidecar]:
+        async def start(feedback: dict[str, Any], task: str = "binary", **environment: str) -> list[Sidecar]:
             path = tmp_path / "routing.json"
             local = [listening(), listening()]
             ports = [opened.getsockname()[1] for opened in local]
-            monitoring = {"feedback": feedback, "slices": [{"attribute": "sex", "header": "x-sex"}]}
+            monitoring = {"task": task, "feedback": feedback, "slices": [{"attribute": "sex", "header": "x-sex"}]}
             replace(path, routing(revision("a", 100, *ports), namespace="shop", monitoring=monitoring))
             pods = [
                 await stack.enter_async_context(sidecar(path, model.port, local=opened, **environment))
@@ -116,6 +116,23 @@ async def test_a_label_right_behind_its_prediction(start_pods: StartPods) -> Non
         assert (await ask(pods[0], post(body, path="/api/v0.1/feedback", headers=JSON))).status == 202
     got = await until(pods, ("coalmine_feedback_total", "joined"), 40)
     assert got["coalmine_label_delay_seconds_count",] == 40
+
+
+async def test_what_comes_of_a_text(start_pods: StartPods, model: Upstream) -> None:
+    """Named by the model's own id, which is all that OpenAI's clients know."""
+    completion = {
+        "id": "chatcmpl-7",
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+    }
+    model.handle = says(answer(json.dumps(completion).encode()))
+    pods = await start_pods({}, "text")
+    asked = post(b'{"model":"m","messages":[]}', path="/v1/chat/completions", headers=JSON)
+    assert (await ask(pods[0], asked)).status == 200
+    posted = {"predictionId": "chatcmpl-7", "outcome": "thumb", "value": -1}
+    assert (await label(pods[1], posted))[0] == 202
+    got = await until(pods, ("coalmine_feedback_total", "joined"), 1)
+    assert got["coalmine_outcome_negative_sum_total", "thumb"] == got["coalmine_outcome_count_total", "thumb"] == 1
 
 
 async def test_joins_outlive_a_pod(start_pods: StartPods, tmp_path: Path) -> None:

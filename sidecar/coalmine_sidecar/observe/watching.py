@@ -55,7 +55,7 @@ class Watching:
         asked = self._asked(watched, protocol, path, question) if self._reads else None
         if asked is not None:
             self._count(watched, asked)
-        if not self._predicts or not answer.rows:
+        if not answer.rows:
             return
         predicted = self._predicted(series, watched, question, answer, asked)
         if predicted is not None:
@@ -93,12 +93,13 @@ class Watching:
         self, series: Series, watched: Watched, question: Question, answer: Answer, asked: Asked | None
     ) -> Predicted | None:
         how = self.monitoring.prediction
-        scores = column_of(answer, how.score, kind="number")
-        labels = column_of(answer, how.label, kind="label")
-        if scores is None and labels is None:
+        # A text has neither: it is known by its id, for the outcomes that come of it.
+        scores = column_of(answer, how.score, kind="number") if self._predicts else None
+        labels = column_of(answer, how.label, kind="label") if self._predicts else None
+        if scores is None and labels is None and self._predicts:
             bump(watched.read_failures, "no_prediction")
             return None
-        rows = len(scores if scores is not None else labels or ())
+        rows = len(scores if scores is not None else labels or ()) if self._predicts else 1
         if scores is not None and labels is not None and len(labels) != rows:
             labels = None
         groups = self._groups(question, asked, rows)
