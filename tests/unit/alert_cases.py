@@ -112,6 +112,8 @@ def seen(**more: Series) -> list[Series]:
         "failures": counted("coalmine_extract_failures", 600, SIDECAR, {"reason": "no_json"}),
         "unread": counted("coalmine_request_read_failures", 600, SIDECAR, {"reason": "no_json"}),
         "series": gauge("coalmine_monitoring_left_out", 0, SIDECAR, {"kind": "feature"}),
+        "evicted": counted("coalmine_feedback_lost", 0, {**FRAUD, "pod": "p0"}, {"reason": "evicted"}),
+        "late": counted("coalmine_feedback", 500, {**FRAUD, "pod": "p0"}, {"outcome": "late"}),
         "lost": counted("coalmine_feedback", 0, {**FRAUD, "pod": "p0"}, {"outcome": "store_error"}),
     }
     return list((found | more).values())

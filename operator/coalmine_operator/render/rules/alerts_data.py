@@ -124,7 +124,10 @@ def _blind(scope: Scope, parameters: Parameters) -> Alert:
     unreadable = f"sum by ({VERSION}) (increase({scope.raw('coalmine_request_read_failures_total')}[5m]))"
     rows = f"sum by ({VERSION}) (rate({scope.raw('coalmine_predictions_total')}[5m]))"
     loaded = f"max by ({VERSION}) ({scope.raw('coalmine_baseline_loaded')})"
-    lost = f"sum by (model) (rate({scope.raw('coalmine_feedback_total', _LOST)}[5m]))"
+    lost = (
+        f"sum by (model) (rate({scope.raw('coalmine_feedback_total', _REFUSED)}[5m])\n"
+        f"or rate({scope.raw('coalmine_feedback_lost_total', _LOST)}[5m]))"
+    )
 
     def expr(share: float) -> str:
         reasons = {
@@ -155,4 +158,6 @@ def _blind(scope: Scope, parameters: Parameters) -> Alert:
     )
 
 
-_LOST: Final = 'outcome=~"store_error|too_many"'
+#: Labels, and predictions that can have none any more, of which neither a client nor time is the cause.
+_REFUSED: Final = 'outcome=~"busy|peer_error|store_error|too_many"'
+_LOST: Final = 'reason=~"evicted|no_store|queue"'

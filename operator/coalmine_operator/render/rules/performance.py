@@ -39,7 +39,9 @@ def label_records(scope: Scope) -> Iterator[Rule]:
     by = f"{VERSION}, outcome"
     counted = scope.increase("coalmine_outcome_count_total", by)
     yield scope.record("coalmine:outcome:increase", counted)
-    yield scope.record("coalmine:outcome:mean", ratio(scope.increase("coalmine_outcome_sum_total", by), counted))
+    # A counter only grows: what is lost has one of its own.
+    gained, lost = (scope.increase(f"coalmine_outcome_{sign}sum_total", by) for sign in ("", "negative_"))
+    yield scope.record("coalmine:outcome:mean", ratio(f"({gained} - {lost})", counted))
 
 
 def _truths(parameters: Parameters) -> tuple[str, ...]:
@@ -165,7 +167,7 @@ def _auc_interval(scope: Scope, below: str) -> Iterator[Rule]:
 def _probabilities(scope: Scope) -> Iterator[Rule]:
     deciles = {of: scope.increase("coalmine_calibration_total", f"{VERSION}, decile", f'of="{of}"')
                for of in ("score", "positive")}  # fmt: skip
-    scored = scope.increase("coalmine_calibration_total", VERSION, 'of="count"')
+    scored = scope.increase("coalmine_labels_scored_total")
     yield scope.record(
         "coalmine:calibration_error:ratio",
         ratio(f"sum by ({VERSION}) (abs({deciles['score']} - {deciles['positive']}))", scored),
@@ -182,7 +184,7 @@ def _concept_drift(scope: Scope) -> Iterator[Rule]:
 
 
 def _errors(scope: Scope) -> Iterator[Rule]:
-    rows = scope.increase("coalmine_labels_total")
+    rows = scope.increase("coalmine_labels_scored_total")
     squares = scope.increase("coalmine_label_squared_error_total")
     yield scope.record("coalmine:mae:mean", ratio(scope.increase("coalmine_label_absolute_error_total"), rows))
     yield scope.record("coalmine:rmse:mean", f"sqrt({ratio(squares, rows)})")
