@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.manifests import changed, good, mirrored, problem_lines, watched
 
 from coalmine_operator.api.codec import spec_from_json, to_json
-from coalmine_operator.api.decode import Invalid, decode
+from coalmine_operator.api.decode import Invalid, decode, read_manifests
 from coalmine_operator.api.monitoring import (
     AlertName,
     AlertOverride,
@@ -26,6 +28,7 @@ from coalmine_operator.api.monitoring import (
 )
 from coalmine_sidecar.jsonpath import path_problem
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 M = "spec.monitoring"
 NO_DURATION = "is no duration: write it like 250ms, 15s, 10m or 1h30m"
 ONE_OF = "give a {} or a {}, one of them"
@@ -249,3 +252,13 @@ def test_the_verdict_on_the_baseline_has_a_name_of_its_own() -> None:
     )
     del spec["monitoring"]["baseline"]
     decode(changed("spec", spec))
+
+
+def test_the_example_is_the_other_example_watched() -> None:
+    plain, watched_one = (
+        decode(document.raw)
+        for name in ("breast-cancer", "breast-cancer-monitored")
+        for document in read_manifests((EXAMPLES / f"{name}.yaml").read_text(), source=name)[0]
+    )
+    assert watched_one.spec.monitoring is not None
+    assert msgspec.structs.replace(watched_one.spec, monitoring=None) == plain.spec
