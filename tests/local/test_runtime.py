@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from coalmine_operator.analysis.monitored import WINDOW
+from coalmine_operator.api.baseline import Baseline, Numeric
+from coalmine_operator.api.monitoring import Monitoring
 from coalmine_operator.api.spec import Metadata, ModelDeploymentSpec
 from coalmine_operator.api.status import AlertStatus, Status
-from coalmine_operator.engine import Event, Observed, Order, Plan, RevisionState
+from coalmine_operator.engine import BaselineState, Event, Observed, Order, Plan, RevisionState
 from coalmine_operator.platforms.base import Desired
 from coalmine_operator.runtime import BEGIN_AT_ONCE, NotTaken, OrderRefused, Runtime, UnknownDeployment
 from coalmine_operator.sources.snapshots import Traffic
-from coalmine_sidecar.monitoring import Monitored
+from coalmine_sidecar.monitoring import BinCounts, Monitored
 
 pytestmark = [pytest.mark.looptime]
 
@@ -35,6 +38,7 @@ class Memory:
         self.calls: list[str] = []
         self.times: list[float] = []
         self.applied: list[Plan] = []
+        self.counted: Callable[[str], Monitored] | None = None
         self.notify: Callable[[str], None] = lambda key: None
         self.delay = 0.0
         self.busy = 0
@@ -68,7 +72,8 @@ class Memory:
         return self.observed
 
     def monitored(self, key: str) -> Mapping[str, Monitored]:
-        return {}
+        assert self.counted is not None, "asked for though nothing has a baseline"
+        return {name: self.counted(name) for name in self.observed.revisions}
 
     def traffic(self, key: str) -> Mapping[str, Traffic]:
         return {}
@@ -154,6 +159,31 @@ async def test_a_lost_notification_is_made_good(runtime: Runtime, memory: Memory
     await settle(runtime, memory)
     await asyncio.sleep(31)
     assert memory.calls.count("desired") == 1
+
+
+async def test_windows_of_drift_end_though_nothing_happens(runtime: Runtime, memory: Memory) -> None:
+    memory.spec = replace(SPEC, monitoring=Monitoring())
+    await settle(runtime, memory)
+    assert runtime.monitored() == []
+    age = Numeric(edges=(0.0,), counts=(3000, 3000), mean=0.0, stddev=1.0, min=-3.0, max=3.0)
+    baseline = Baseline(schema=1, model="fraud", version="v1", task="binary", rows=6000, features={"age": age})
+    state = BaselineState(digest="sha256:1", baseline=baseline)
+    memory.observed = replace(memory.observed, baselines=dict.fromkeys(memory.observed.revisions, state))
+
+    def counted(_: str) -> Monitored:
+        rows = int(asyncio.get_running_loop().time())
+        return Monitored(digest="sha256:1", features={"age": BinCounts(bins=[rows, rows])})
+
+    memory.counted = counted
+    await asyncio.sleep(31 + 2 * WINDOW + 60)
+    (found,) = runtime.monitored()
+    (watched,) = (revision.watched for revision in found.revisions)
+    assert watched is not None
+    assert watched.columns[0].run_length.windows == 2
+    memory.spec = None
+    memory.notify(KEY)
+    await asyncio.sleep(1)
+    assert runtime.monitored() == []
 
 
 async def test_wake_at_is_kept(memory: Memory) -> None:
