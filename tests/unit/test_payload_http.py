@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +23,33 @@ from coalmine_sidecar.payload import PayloadLogger
 from coalmine_sidecar.payload.event import REQUEST, RESPONSE, Body
 from coalmine_sidecar.payload.http import TRIES, HttpSink
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: Among the answers of a Receiver: the connection ends instead.
+RESET = 599
 
 
 class Receiver:
-    """A sink that writes down what it gets. `answers`: statuses of its first answers; 200 after them."""
+    """A sink that writes down what it gets. `answers`: statuses of its first answers (or RESET); 200 after them."""
 
     def __init__(self) -> None:
         self.got: list[tuple[dict[str, str], bytes]] = []
         self.answers: list[int] = []
         self.hangs = False
         self.port = 0
-        self.connections: set[object] = set()
+        #: Events that were answered with 200.
+        self.taken = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/events"
 
     async def take(self, request: web.Request) -> web.Response:
-        self.connections.add(request.transport)
         self.got.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
         if self.hangs:
             await asyncio.sleep(60)
         status = self.answers.pop(0) if self.answers else 200
+        if status == RESET and request.transport is not None:
+            request.transport.abort()
+        self.taken += status == 200
         return web.Response(status=status, headers={"Location": "/elsewhere"}, body=b"y" * 200_000)
 
     async def start(self, tls: ssl.SSLContext | None = None) -> web.AppRunner:
@@ -167,6 +172,32 @@ async def test_a_sink_that_resets_costs_events_and_nothing_else(caplog: pytest.L
     assert "the connection broke" in caplog.messages[0]
 
 
+async def test_a_sink_that_reads_nothing_keeps_nobody_from_ending():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        log = to(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=0.1, max_bytes=16 << 20)
+        for _ in range(4):
+            log.offer(exchange(b"x" * (2 << 20), b""))
+        await log.close(0.3)
+    assert log.counters.outcomes["sent"] == 0
+    assert balanced(log.counters)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_of_a_sink_in_trouble_just_what_it_took_counts_as_sent(receiver: Receiver, seed: int):
+    draw = random.Random(seed)
+    receiver.answers = draw.choices([200, 200, 404, 500, 503, RESET], k=400)
+    log = to(receiver.url)
+    for number in range(200):
+        log.offer(exchange(id=str(number)))
+        if draw.random() < 0.2:
+            await asyncio.sleep(0.001)
+    await log.close(60)
+    outcomes = log.counters.outcomes
+    assert outcomes["sent"] == receiver.taken
+    assert outcomes["failed"] == 400 - receiver.taken > 0
+    assert balanced(log.counters)
+
+
 async def test_where_nobody_listens_events_are_counted(caplog: pytest.LogCaptureFixture):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -208,13 +239,14 @@ async def test_certificates_of_a_sink_are_checked(tmp_path: Path, monkeypatch: p
     url = f"https://localhost:{one.port}/events"
     monkeypatch.setenv("SSL_CERT_FILE", str(ours.ca))
     good = to(url)
-    good.offer(exchange())
+    for _ in range(8):  # more than there are workers, of which one opens the session
+        good.offer(exchange())
     await good.close(60)
     monkeypatch.setenv("SSL_CERT_FILE", str(others.ca))
     bad = to(url)
     bad.offer(exchange())
     await bad.close(60)
     await runner.cleanup()
-    assert good.counters.outcomes["sent"] == 2
+    assert good.counters.outcomes["sent"] == 16
     assert bad.counters.outcomes["failed"] == 2
-    assert len(one.got) == 2
+    assert len(one.got) == 16

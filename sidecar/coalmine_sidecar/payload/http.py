@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import aiohttp
@@ -19,6 +20,8 @@ CONNECT: Final = 2.0
 TRIES: Final = 3
 #: Seconds before the second try, doubled before the third.
 PAUSE: Final = 0.2
+#: Seconds that connections have to end.
+CLOSING: Final = 0.5
 #: The sink may be able to take it a moment later. All other answers but 2xx are final.
 TRY_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: Bytes of an answer that are read, for the sake of the connection; nobody looks at them.
@@ -40,6 +43,7 @@ class HttpSink:
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=min(CONNECT, timeout))
         self._pause = pause
         self._session: aiohttp.ClientSession | None = None
+        self._opening = asyncio.Lock()
 
     async def send(self, events: Sequence[Event]) -> None:
         for at, event in enumerate(events):
@@ -50,7 +54,10 @@ class HttpSink:
     async def close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            await session.close()
+            with suppress(TimeoutError):
+                # It waits for connections to end, and some sink may never read what is on its way.
+                async with asyncio.timeout(CLOSING):
+                    await session.close()
 
     async def _problem(self, event: Event) -> str:
         """Why an event did not arrive; empty: it did."""
@@ -75,9 +82,10 @@ class HttpSink:
         return problem
 
     async def _post(self, event: Event) -> int:
-        session = self._session
-        if session is None:
-            session = self._session = await self._open()
+        async with self._opening:
+            if self._session is None:
+                self._session = await self._open()
+            session = self._session
         async with session.post(
             self._url, data=event.data or b"", headers=to_headers(event), allow_redirects=False, timeout=self._timeout
         ) as answer:

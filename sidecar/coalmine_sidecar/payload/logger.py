@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Final
 
 from ..monitoring import PayloadLog
-from ..outward import Health
+from ..outward import Health, end
 from .counters import Counters
 from .event import Event, Exchange, Source, make_events
 from .file import FileSink, own_file
@@ -93,9 +93,7 @@ class PayloadLogger:
                     await self._queue.join()
             except TimeoutError:
                 pass
-            for worker in self._workers:
-                worker.cancel()
-            await asyncio.gather(*self._workers, return_exceptions=True)
+            await end(self._workers)
             while not self._queue.empty():
                 self._taken(self._queue.get_nowait())
                 self.counters.outcomes["dropped_end"] += 2

@@ -12,7 +12,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, Metric
 
 from ..contract import Routing
-from ..outward import Health
+from ..outward import Health, end
 from .receivers import Graphite, Otlp, PushError, Receiver
 from .settings import PushSettings
 
@@ -51,9 +51,7 @@ class Pushing:
         yield pushes
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         for receiver in self._receivers:
             await receiver.close()
 

@@ -8,6 +8,7 @@ import math
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Final, Protocol
 
@@ -26,6 +27,8 @@ from . import otlp
 TIMEOUT: Final = 5.0
 #: Bytes of an OTLP receiver's answer that are read.
 READ: Final = 65536
+#: Seconds that connections have to end.
+CLOSING: Final = 0.5
 #: Samples that Graphite's thread writes at a stretch (about a millisecond), and seconds that it rests then.
 AT_A_STRETCH: Final = 32
 REST: Final = 0.001
@@ -154,7 +157,10 @@ class Otlp:
     async def close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            await session.close()
+            with suppress(TimeoutError):
+                # It waits for connections to end, and some receiver may never read what is on its way.
+                async with asyncio.timeout(CLOSING):
+                    await session.close()
 
     async def _post(self, body: bytes) -> tuple[int, bytes]:
         session = self._session
