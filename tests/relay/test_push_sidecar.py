@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from tests.relay.harness import Client, Upstream, free_port, post, revision, rou
 from tests.relay.process import Sidecar, replace, sidecar
 from tests.unit.test_push import carbon
 
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 OUTPUTS = {"observe": {"outputs": {"score": [0.2, 0.5]}}}
 
 
@@ -34,7 +36,7 @@ def file(tmp_path: Path) -> Path:
 async def ask(running: Sidecar, times: int) -> None:
     client = await Client.connect(running.ingress)
     for _ in range(times):
-        assert (await client.ask(post())).status == 200
+        assert (await client.ask(post(headers=f"traceparent: 00-{TRACE}-b7ad6b7169203331-01\r\n"))).status == 200
     await client.close()
 
 
@@ -89,6 +91,12 @@ class Prometheus:
             found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return found
 
+    def exemplars(self, expression: str) -> list[dict[str, str]]:
+        """Labels of the exemplars of the last hour."""
+        words = urllib.parse.urlencode({"query": expression, "start": time.time() - 3600, "end": time.time() + 60})
+        with urllib.request.urlopen(f"{self.url}/api/v1/query_exemplars?{words}", timeout=10) as answer:
+            return [one["labels"] for series in json.load(answer)["data"] for one in series["exemplars"]]
+
     def ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:
@@ -112,7 +120,12 @@ def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
     port = free_port()
     configuration = tmp_path / "prometheus.yml"
     configuration.write_text("{}")
-    flags = (f"--config.file={configuration}", f"--storage.tsdb.path={tmp_path}/series", "--web.enable-otlp-receiver")
+    flags = (
+        f"--config.file={configuration}",
+        f"--storage.tsdb.path={tmp_path}/series",
+        "--web.enable-otlp-receiver",
+        "--enable-feature=exemplar-storage",
+    )
     with (tmp_path / "prometheus.log").open("wb") as log:
         process = subprocess.Popen([program, *flags, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
     try:
@@ -142,6 +155,8 @@ async def test_a_real_prometheus_takes_otlp_and_has_what_metrics_has(
         assert found[0]["value"][1] == "7"
         told = await exposed(running, "coalmine_")
         series = await asyncio.to_thread(prometheus.query, '{__name__=~"coalmine_.+"}')
+        exemplars = await asyncio.to_thread(prometheus.exemplars, "coalmine_request_duration_seconds_bucket")
+    assert {one["trace_id"] for one in exemplars} == {TRACE}, "who looks at a slow bucket finds its requests"
     assert {(one["metric"].pop("job"), one["metric"].pop("instance")) for one in series} == {("ml/d", "p")}
     names = {name for name, _ in told}
     stored = {(one["metric"].pop("__name__"), _plain(one["metric"])): float(one["value"][1]) for one in series}

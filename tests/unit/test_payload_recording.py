@@ -32,7 +32,7 @@ async def test_a_recording_is_rows_of_features_and_scores(tmp_path: Path):
         )
     log.offer(exchange(b"not json", b"{}", id="p-x", version="v1"))
     await log.close(60)
-    source = open_source(tmp_path / "recording.p-1.jsonl", version="v1")
+    source = open_source([tmp_path / "recording.p-1.jsonl"], version="v1")
     assert list(source.columns) == ["age", "income", "score"]
     assert list(source.outputs) == ["score"]
     rows = [row for batch, _ in source.batches(["age", "score"]) for row in zip(*batch.values(), strict=True)]
