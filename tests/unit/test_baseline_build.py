@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
 from tests.local.running import said
 
 from coalmine_operator.api.baseline import Baseline, Categorical, Numeric, decode_baseline, digest_of
+from coalmine_operator.cli.baseline_source import meaning
 
 ROWS = 4000
 IDENTITY = ("--model", "fraud", "--version", "v3")
@@ -272,6 +275,49 @@ def test_text_among_numbers_is_unseen(tmp_path: Path, build: Build) -> None:
     assert "feature x: numeric (numbers, and text in 40 of" in out
 
 
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("1", 1),
+        ("-7", -7),
+        ("+1.5", 1.5),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("0.25", 0.25),
+        ("1E-3", 0.001),
+        (" 3 ", 3),
+        ("0", 0),
+        ("007", "007"),
+        ("1_000", "1_000"),
+        ("1,5", "1,5"),
+        ("0x10", "0x10"),
+        ("1" * 40, "1" * 40),
+        (".", "."),
+        ("-", "-"),
+        ("e5", "e5"),
+        ("١", "١"),
+        ("1e999", float("inf")),
+        ("-inf", float("inf")),
+        ("", None),
+        ("NaN", None),
+        ("NULL", None),
+        ("N/A", None),
+        ("True", True),
+        ("false", False),
+        ("New York", "New York"),
+    ],
+)
+def test_what_a_cell_of_text_means(cell: str, value: object) -> None:
+    found = meaning(cell)
+    assert (type(found), found) == (type(value), value)
+
+
+def test_other_commands_do_not_wait_for_numpy() -> None:
+    code = "import sys, coalmine_operator.cli.main; print('numpy' in sys.modules, 'pyarrow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
 def test_leading_zeros_make_a_name(tmp_path: Path, build: Build) -> None:
     made, _ = build(text(tmp_path / "rows.csv", "zip\n" + "01234\n99999\n" * 60))
     assert isinstance(made.features["zip"], Categorical)
@@ -365,7 +411,7 @@ def test_parquet_without_its_reader(
     tmp_path: Path, columns: Columns, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = as_parquet(tmp_path / "rows.pq", columns)
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     wanted = "rows.pq: reading Parquet needs pyarrow: pip install 'coalmine[parquet]', or write the data as CSV"
     assert refused(path) == wanted
 

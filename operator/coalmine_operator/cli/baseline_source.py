@@ -7,13 +7,17 @@ import datetime as dt
 import decimal
 import io
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ..analysis.reference import Value
-from ..analysis.reference_plan import Batch
 from .errors import CliError
+
+if TYPE_CHECKING:
+    # At run time they would bring numpy, which takes a while, to every command.
+    from ..analysis.reference import Value
+    from ..analysis.reference_plan import Batch
 
 #: Rows that are in memory at a time.
 BATCH_ROWS: Final = 8192
@@ -22,7 +26,11 @@ _HEAD: Final = 4096
 #: What stands for no value in files of text.
 _NOTHING: Final = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "\\n"})
 _TRUTHS: Final = {"true": True, "false": False}
-_LONGEST_NUMBER: Final = 32
+#: Anything longer, with a zero before it or without digits is no number.
+_NUMBER: Final = re.compile(
+    r"\s{0,9}[+-]?(?=\.?[0-9])(?:0|[1-9][0-9]{0,31})?((?:\.[0-9]{0,64})?(?:[eE][+-]?[0-9]{1,5})?)\s{0,9}"
+)
+_INFINITE: Final = frozenset({"inf", "infinity"})
 #: Different texts of a column that are remembered with their meaning.
 _REMEMBERED: Final = 20_000
 _PYARROW: Final = "reading Parquet needs pyarrow: pip install 'coalmine[parquet]', or write the data as CSV"
@@ -88,23 +96,14 @@ def meaning(text: str) -> Value:
 
     `007` is a name: as a number it would not be what was written.
     """
-    plain = text.strip()
-    lower = plain.lower()
-    if lower in _NOTHING:
+    if (number := _NUMBER.fullmatch(text)) is not None:
+        return float(text) if number[1] else int(text)
+    plain = text.strip().lower()
+    if plain in _NOTHING:
         return None
-    if lower in _TRUTHS:
-        return _TRUTHS[lower]
-    digits = plain.lstrip("+-")
-    if len(plain) > _LONGEST_NUMBER or "_" in plain or (digits[:1] == "0" and digits[1:2].isdigit()):
-        return text
-    try:
-        return int(plain)
-    except ValueError:
-        pass
-    try:
-        return float(plain)
-    except ValueError:
-        return text
+    if plain in _TRUTHS:
+        return _TRUTHS[plain]
+    return math.inf if plain.lstrip("+-") in _INFINITE else text
 
 
 class CsvSource:
@@ -224,17 +223,12 @@ def _columns(
 ) -> Batch:
     batch = {}
     for name, place, meanings in zip(wanted, places, known, strict=True):
-        values: list[Value] = []
-        for row in rows:
-            text = row[place]
-            try:
-                values.append(meanings[text])
-            except KeyError:
-                value = meaning(text)
-                if len(meanings) < _REMEMBERED:
-                    meanings[text] = value
-                values.append(value)
-        batch[name] = values
+        texts = [row[place] for row in rows]
+        if len(meanings) > _REMEMBERED:
+            meanings.clear()
+        for text in set(texts) - meanings.keys():
+            meanings[text] = meaning(text)
+        batch[name] = [meanings[text] for text in texts]
     return batch
 
 
