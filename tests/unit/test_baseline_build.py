@@ -400,6 +400,14 @@ def test_files_that_cannot_be_read(tmp_path: Path, columns: Columns, refused: Ca
     assert refused(torn).startswith("torn.pq: cannot be read: ")
 
 
+def test_data_are_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = text(tmp_path / "rows.csv", "a\n1\n2\n")
+    code, out, err = said(capsys, "baseline", "build", str(data), "-o", str(tmp_path / "./rows.csv"), *IDENTITY)
+    assert (code, out) == (2, "")
+    assert err == f"{data}: is the data itself: give --output another name\n"
+    assert data.read_text() == "a\n1\n2\n"
+
+
 def test_a_target_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = text(tmp_path / "rows.csv", "a\n1\n2\n")
     target = tmp_path / "none/made.json"

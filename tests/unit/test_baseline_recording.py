@@ -130,8 +130,9 @@ def test_a_broken_line_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert err.startswith(f"{path}:3: is no CloudEvent in JSON: ")
 
 
-def test_requests_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coalmine_operator.cli.baseline_recording._MOST_WAITING", 5)
+@pytest.mark.parametrize(("limit", "most"), [("_MOST_WAITING", 5), ("_MOST_BYTES", 5 * len(json.dumps(v1(1)[0])))])
+def test_requests_that_wait_are_bounded(limit: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"coalmine_operator.cli.baseline_recording.{limit}", most)
     pairs = [lines(i, *v1(i)) for i in range(20)]
     path = tmp_path / "log.jsonl"
     path.write_bytes(b"".join([*(request for request, _ in pairs), *(answer for _, answer in pairs[:17:-1])]))

@@ -72,6 +72,8 @@ def build(
     from ..analysis.reference_plan import Asked
     from .baseline_build import make
 
+    if target.resolve() in [path.resolve() for path in data]:
+        raise CliError(f"{target}: is the data itself: give --output another name", code=2)
     _check(task, score=score, label=label, prediction=prediction, threshold=threshold)
     source = open_source(data, version=version)
     features = dict(map(_typed, named)) if named or many == "none" else None

@@ -24,8 +24,10 @@ _REQUEST: Final = "org.kubeflow.serving.inference.request"
 _RESPONSE: Final = "org.kubeflow.serving.inference.response"
 #: What stands for an id where the payload log had none.
 _UNKNOWN: Final = "unknown"
-#: Requests that wait for their answer, at most; the oldest give way.
+#: Requests that wait for their answer, at most, and the bytes of these; the oldest give way.
 _MOST_WAITING: Final = 10_000
+_MOST_BYTES: Final = 64 << 20
+_HALF: Final = "events without the other half of their exchange"
 #: Exchanges that say which columns there are.
 _LOOKED_AT: Final = 1000
 _LONGEST_LINE: Final = 64 << 20
@@ -39,7 +41,7 @@ class _Event(Struct):
 
     id: str
     type: str
-    data: Any = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
     status: str = "200"
     version: str = ""
 
@@ -73,7 +75,7 @@ class RecordingSource:
         self.columns: Sequence[str] = [*asked, *self.outputs]
 
     def notes(self) -> Sequence[str]:
-        return [f"{count} {what}" for what, count in sorted(self._left.items())]
+        return [f"{count} {what}" for what, count in sorted(self._left.items()) if count]
 
     def batches(self, wanted: Sequence[str]) -> Iterator[tuple[Batch, float]]:
         found: dict[str, list[Value]] = {name: [] for name in wanted}
@@ -95,20 +97,25 @@ class RecordingSource:
         """Columns of a request and of its answer, of one length, and the share of the file that is read."""
         self._left.clear()
         waiting: dict[str, _Event] = {}
+        held = 0
         for event, done in self._events():
-            other = waiting.pop(event.id, None)
+            if (other := waiting.pop(event.id, None)) is not None:
+                held -= len(other.data)
             if other is None or other.type == event.type:
+                self._left[_HALF] += other is not None
                 waiting[event.id] = event
-                if len(waiting) > _MOST_WAITING:
-                    del waiting[next(iter(waiting))]
-                    self._left["events without the other half of their exchange"] += 1
+                held += len(event.data)
+                while len(waiting) > _MOST_WAITING or held > _MOST_BYTES:
+                    held -= len(waiting.pop(next(iter(waiting))).data)
+                    self._left[_HALF] += 1
                 continue
             request, answer = (event, other) if event.type == _REQUEST else (other, event)
             if answer.status != "200":
                 self._left["answers with another status than 200"] += 1
                 continue
             try:
-                asked, answered = read_request(request.data), read_answer(answer.data)
+                asked = read_request(msgspec.json.decode(request.data))
+                answered = read_answer(msgspec.json.decode(answer.data))
             except UnreadableError as error:
                 self._left[f"exchanges not read: {error}"] += 1
                 continue
@@ -116,8 +123,7 @@ class RecordingSource:
                 self._left["exchanges whose columns have different numbers of rows"] += 1
                 continue
             yield asked, answered, done
-        if waiting:
-            self._left["events without the other half of their exchange"] += len(waiting)
+        self._left[_HALF] += len(waiting)
 
     def _events(self) -> Iterator[tuple[_Event, float]]:
         sizes = [path.stat().st_size for path in self._paths]
