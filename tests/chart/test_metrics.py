@@ -6,29 +6,22 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
-from prometheus_client.core import Metric
-from tests.chart.chart import CHART, Chart, named
+from msgspec.structs import replace
+from tests.chart.chart import Chart, named
 from tests.chart.promtool import needs_promtool, tool
+from tests.exported import exported
+from tests.queries import DASHBOARDS, queries, targets
+from tests.unit.rulebook import EVERYTHING
 
-from coalmine_operator.web.metrics import Metrics
-from coalmine_sidecar.contract import Resources
-from coalmine_sidecar.telemetry import Telemetry
-from coalmine_sidecar.telemetry.render import TelemetryCollector
+from coalmine_operator.render.rules import groups
+from coalmine_sidecar.monitoring import Task
 
-DASHBOARD: dict[str, Any] = json.loads((CHART / "files" / "dashboard.json").read_text())
-_NAME = re.compile(r"\bcoalmine[a-z_:]*(?:\b|(?=\{))")
-
-
-def exported() -> set[str]:
-    telemetry = Telemetry(pod="pod", revision="r")
-    telemetry.resources = Resources(memory_bytes=1, memory_limit_bytes=2, cpu_seconds=1.0, cpu_limit_cores=1.0)
-    families: list[Metric] = [*TelemetryCollector(telemetry).collect(), *Metrics().registry.collect()]
-    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
-    return {family.name + suffix for family in families for suffix in suffixes[family.type]}
+_NAME = re.compile(r"\bcoalmine[a-z0-9_:]*(?:\b|(?=\{))")
+_EACH = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS.keys())
 
 
 @pytest.fixture
@@ -37,18 +30,23 @@ def records(chart: Chart) -> list[dict[str, Any]]:
     return [rule for group in custom["spec"]["groups"] for rule in group["rules"]]
 
 
+def rendered() -> set[str]:
+    """What rules of a model deployment record, whatever its task."""
+    found = (group for task in get_args(Task) for group in groups(replace(EVERYTHING, task=task)))
+    return {rule["record"] for group in found for rule in group["rules"] if "record" in rule}
+
+
 def expressions() -> Iterator[str]:
-    for panel in DASHBOARD["panels"]:
-        for target in panel.get("targets", ()):
-            yield target["expr"]
-    for variable in DASHBOARD["templating"]["list"]:
-        yield variable.get("definition", "")
+    for dashboard in DASHBOARDS.values():
+        yield from (expr for _, expr in targets(dashboard))
+        for variable in dashboard["templating"]["list"]:
+            yield variable.get("definition", "")
 
 
 def test_everything_asked_for_is_there(records: list[dict[str, Any]]) -> None:
-    known = exported() | {rule["record"] for rule in records if "record" in rule}
+    known = exported().keys() | {rule["record"] for rule in records if "record" in rule} | rendered()
     asked = {name for text in (*expressions(), *(rule["expr"] for rule in records)) for name in _NAME.findall(text)}
-    assert len(asked) > 25
+    assert len(asked) > 90
     assert asked - known == set()
 
 
@@ -61,17 +59,17 @@ def test_every_record_is_used(records: list[dict[str, Any]]) -> None:
 @needs_promtool
 def test_prometheus_reads_every_query(tmp_path: Path) -> None:
     """As Grafana sends it, with its variables filled in."""
-    queries = [text for text in expressions() if text and not text.startswith("label_values")]
-    filled = [re.sub(r"\$__\w+", "5m", re.sub(r"\$(namespace|modeldeployment)", ".*", text)) for text in queries]
-    assert not [text for text in filled if "$" in text]
-    rules = [{"record": f"query:n{number}", "expr": text} for number, text in enumerate(filled)]
+    found = queries()
+    assert not [query for query in found if "$" in query.expr]
+    rules = [{"record": f"query:n{number}", "expr": query.expr} for number, query in enumerate(found)]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
     assert tool(tmp_path, "check", "rules", "rules.yaml") == ""
 
 
-def test_panels_have_places_and_names_of_their_own() -> None:
+@_EACH
+def test_panels_have_places_and_names_of_their_own(dashboard: dict[str, Any]) -> None:
     taken: set[tuple[int, int]] = set()
-    for panel in DASHBOARD["panels"]:
+    for panel in dashboard["panels"]:
         place = panel["gridPos"]
         cells = {
             (x, y)
@@ -82,13 +80,57 @@ def test_panels_have_places_and_names_of_their_own() -> None:
         assert place["x"] + place["w"] <= 24
         taken |= cells
     for key in ("id", "title"):
-        values = [panel[key] for panel in DASHBOARD["panels"]]
+        values = [panel[key] for panel in dashboard["panels"]]
         assert len(values) == len(set(values))
 
 
-def test_the_dashboard_arrives_as_it_is(chart: Chart) -> None:
+@_EACH
+def test_panels_ask_the_chosen_data_source(dashboard: dict[str, Any]) -> None:
+    source = {"type": "prometheus", "uid": "${datasource}"}
+    variables = dashboard["templating"]["list"]
+    assert [one["type"] for one in variables] == ["datasource", *["query"] * (len(variables) - 1)]
+    assert all(one["datasource"] == source for one in variables[1:])
+    for panel in dashboard["panels"]:
+        if panel["type"] == "row":
+            continue
+        assert panel["datasource"] == source
+        assert panel["targets"], panel["title"]
+        ids = [target["refId"] for target in panel["targets"]]
+        assert len(ids) == len(set(ids))
+        for target in panel["targets"]:
+            assert target["datasource"] == source
+            assert target["expr"].strip()
+
+
+@_EACH
+def test_variables_are_used_and_known(dashboard: dict[str, Any]) -> None:
+    known = {one["name"] for one in dashboard["templating"]["list"]} - {"datasource"}
+    asked = {name for _, expr in targets(dashboard) for name in re.findall(r"\$([a-z]+)\b", expr)}
+    assert asked == known
+
+
+@_EACH
+def test_overrides_name_what_is_there(dashboard: dict[str, Any]) -> None:
+    """A query that is renamed without its override loses its unit, and nobody notices."""
+    for panel in dashboard["panels"]:
+        ids = {target["refId"] for target in panel.get("targets", ())}
+        columns = {f"Value #{one}" for one in ids} if len(ids) > 1 else {"Value"}
+        for one in panel.get("fieldConfig", {}).get("overrides", ()):
+            matcher = one["matcher"]
+            assert matcher["options"] in (ids if matcher["id"] == "byFrameRefID" else columns), panel["title"]
+
+
+def test_dashboards_lead_to_each_other() -> None:
+    uids = {dashboard["uid"] for dashboard in DASHBOARDS.values()}
+    assert len(uids) == len(DASHBOARDS)
+    for dashboard in DASHBOARDS.values():
+        assert {link["url"].removeprefix("/d/") for link in dashboard["links"]} == uids - {dashboard["uid"]}
+
+
+def test_dashboards_arrive_as_they_are(chart: Chart) -> None:
     values = {"enabled": True, "labels": {"grafana": "yes"}, "annotations": {"grafana_folder": "Models"}}
     config = named(chart.render({"dashboard": values}), "ConfigMap", "coalmine-dashboard")
-    assert json.loads(config["data"]["coalmine.json"]) == DASHBOARD
+    assert json.loads(config["data"]["coalmine.json"]) == DASHBOARDS["dashboard"]
+    assert json.loads(config["data"]["coalmine-deployment.json"]) == DASHBOARDS["dashboard-deployment"]
     assert config["metadata"]["labels"]["grafana"] == "yes"
     assert config["metadata"]["annotations"] == {"grafana_folder": "Models"}
