@@ -139,6 +139,28 @@ async def test_the_oldest_give_way(world: World) -> None:
     assert await small.label("c", 1, 1) == {"joined": 2}
 
 
+async def test_the_newest_stays_however_long_it_is() -> None:
+    world = World(max_pending=600)
+    for i in range(100):
+        world.predict(f"p{i}", *[0.5] * 6)
+    world.predict("wide", *[0.5] * 600)
+    assert (world.store.pending, world.lost) == (600, {"evicted": 600})
+
+
+async def test_other_limits_lose_no_more_than_they_must(world: World) -> None:
+    for i in range(20):
+        world.predict(f"p{i}", 0.9)
+    for i in range(10):
+        await world.label(f"p{i}", 1)
+    world.store.limit(max_pending=5, ttl=100.0)
+    assert (world.store.pending, world.lost) == (5, {"evicted": 5})
+    assert await world.label("p19", 1) == {"joined": 1}
+    assert await world.label("p9", 1) == {"duplicate": 1}
+    assert await world.label("p0", 1) == {"held": 1}
+    world.now += 100
+    assert await world.label("p18", 1) == {"late": 1}
+
+
 async def test_what_tells_duplicates_is_bounded(world: World) -> None:
     small = World(max_pending=4)
     for i in range(50):

@@ -233,6 +233,13 @@ def test_regression() -> None:
     assert got["mae"] == pytest.approx(sk.mean_absolute_error(truth, score), rel=1e-12)
 
 
+def test_deviations_on_each_side_are_sums_of_their_own() -> None:
+    """A counter must not fall."""
+    pod = counters("regression", center=10.0)
+    pod.labelled(rows([0.0] * 3), ["12", "7", "9.5"], 0.0)
+    assert exposed(pod)["coalmine_label_deviation"] == {("above",): 2.0, ("below",): 3.5}
+
+
 def numacc(count: int, first: float, low: float, high: float) -> Callable[[], Array]:
     """NIST's NumAcc2 to 4 (Statistical Reference Datasets): one value, then two in turns."""
     return lambda: np.array([first, *[low, high] * (count // 2)])

@@ -88,6 +88,14 @@ class MemoryStore:
         own = [self._own(one) for one in ids]
         return [one in self._waiting or one in self._done or one in self._late for one in own]
 
+    def limit(self, *, max_pending: int, ttl: float) -> None:
+        """Go on under other limits."""
+        self._max, self._ttl = max_pending, ttl
+        while self._rows > self._max and len(self._waiting) > 1:
+            self._evict()
+        while self._done_rows > self._max:
+            self._forget_some()
+
     def sweep(self, now: float) -> None:
         for _ in range(_SWEEPS):
             for name in self._old(self._waiting, now):
@@ -162,8 +170,7 @@ class MemoryStore:
         )
         self._done_rows += kept.rows
         if self._done_rows > self._max:
-            for first in list(islice(self._done, max(1, min(self._max // 256, _FEW)))):
-                self._forget(first)
+            self._forget_some()
 
     def _lose(self, name: str, reason: str) -> int:
         """Let go of a prediction that waits; its rows."""
@@ -178,6 +185,10 @@ class MemoryStore:
         kept = _decode(self._done.pop(name))
         self._done_rows -= kept.rows
         self._drop_other(kept, name)
+
+    def _forget_some(self) -> None:
+        for name in list(islice(self._done, max(1, min(self._max // 256, _FEW)))):
+            self._forget(name)
 
     def _drop_other(self, kept: _Kept, name: str) -> None:
         if self._others.get(kept.other) == name:

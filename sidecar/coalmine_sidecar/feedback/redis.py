@@ -91,7 +91,8 @@ class RedisStore:
             socket_connect_timeout=_TIMEOUT,
             # Tries are ours: a claim sent again has to be known for the same.
             retry=Retry(NoBackoff(), 0),
-            max_connections=16,
+            # More than there are posts at a time.
+            max_connections=32,
         )
         self._queue: deque[tuple[str, bytes, str, int]] = deque()
         self._max = queue

@@ -18,6 +18,7 @@ from .app import make_feedback_runner
 from .counts import FeedbackCounts, feedback_metrics
 from .hops import HOP_HEADER, Peer
 from .joiner import Joiner
+from .memory import MemoryStore
 from .predicted import Predicted
 from .result import Result
 from .stores import make_store
@@ -82,6 +83,12 @@ class FeedbackService:
         asked = (replace(feedback, path="/"), monitoring.task, routing.namespace, routing.deployment)
         if asked != self._asked:
             self._asked = asked
+            store = self._joiner.store if self._joiner is not None else None
+            if self._joiner is not None and isinstance(store, MemoryStore) and not feedback.redis:
+                # Other limits lose no prediction.
+                store.limit(max_pending=feedback.max_pending, ttl=feedback.ttl)
+                self._joiner.task = monitoring.task
+                return
             self._set(
                 Joiner(
                     make_store(
