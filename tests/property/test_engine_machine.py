@@ -26,6 +26,7 @@ ALERTS = (
     ("ModelUnavailable", "fallback"),
 )
 WRITES = ("step", "save", "routing", "pods")
+Problem = Literal["", "missing", "mismatch", "unreadable"]
 
 
 class RolloutMachine(RuleBasedStateMachine):
@@ -81,7 +82,7 @@ class RolloutMachine(RuleBasedStateMachine):
         self.world.broken ^= {version}
 
     @rule(version=st.sampled_from(VERSIONS), problem=st.sampled_from(("", "missing", "mismatch", "unreadable")))
-    def a_baseline_changes(self, version: str, problem: Literal["", "missing", "mismatch", "unreadable"]) -> None:
+    def a_baseline_changes(self, version: str, problem: Problem) -> None:
         self.world.baselines[version] = BaselineState(problem=problem, message=problem and f"it is {problem}")
 
     @precondition(lambda self: self.world.status.stable is not None)
@@ -292,6 +293,56 @@ def test_killing_the_operator_anywhere_leads_to_the_same_end(
             )
         )
     assert ends[0] == ends[1]
+
+
+PROBLEMS = ("", "missing", "mismatch", "unreadable")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    first=st.sampled_from(PROBLEMS),
+    changes=st.dictionaries(st.integers(0, 60), st.sampled_from(PROBLEMS), max_size=6),
+    orders=st.dictionaries(st.integers(0, 60), st.sampled_from(("promote", "pause", "resume")), max_size=6),
+    kills=st.dictionaries(st.integers(0, 60), st.sampled_from(WRITES[:3]), max_size=4),
+    policy=st.sampled_from(("Wait", "Pause")),
+)
+def test_no_order_and_no_crash_promotes_a_canary_with_another_versions_baseline(
+    first: Problem,
+    changes: dict[int, Problem],
+    orders: dict[int, Literal["promote", "pause", "resume"]],
+    kills: dict[int, str],
+    policy: Literal["Wait", "Pause"],
+) -> None:
+    """And once it is its own, and somebody resumes what an order holds, it becomes stable."""
+    world = World(monitored(make_spec("v1")))
+    world.settle(4)
+    spec = monitored(make_spec("v2"))
+    world.spec = replace(spec, analysis=replace(spec.analysis, on_inconclusive=policy))
+    problem = first
+    for turn in range(70):
+        problem = changes.get(turn, problem)
+        world.baselines["v2"] = BaselineState(problem=problem, message=problem and f"it is {problem}")
+        if turn in orders:
+            world.orders.append(Order(id=str(turn), verb=orders[turn]))
+        before = world.status.rollout
+        with contextlib.suppress(CrashError):
+            world.reconcile(crash_after=kills.get(turn, ""))
+        after = world.status.rollout
+        if problem == "mismatch" and before is not None and before.previous and before.weight < 100:
+            assert after is not None
+            assert after.weight < 100
+        world.start_pods()
+        world.sync_sidecars()
+        world.serve(300, {})
+        world.now += 1
+    world.baselines.clear()
+    for number in range(3):
+        world.settle(40)
+        if world.status.rollout is not None and world.status.rollout.held:
+            world.orders.append(Order(id=f"end {number}", verb="resume"))
+    world.settle(40)
+    assert world.status.stable is not None
+    assert world.status.stable.version == "v2"
 
 
 @given(
