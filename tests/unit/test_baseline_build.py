@@ -19,6 +19,8 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
 from tests.local.running import said
 
+from coalmine_operator.analysis.reference_build import Counting, Identity
+from coalmine_operator.analysis.reference_plan import Asked, Planner
 from coalmine_operator.api.baseline import Baseline, Categorical, Numeric, decode_baseline, digest_of
 from coalmine_operator.cli.baseline_source import meaning
 
@@ -267,6 +269,19 @@ def test_more_rows_than_the_sample(tmp_path: Path, build: Build, monkeypatch: py
     assert max(x.counts) < 3600
 
 
+def test_a_recording_that_grows_meanwhile() -> None:
+    """The second look sees more rows than the first: all counts are of the second."""
+    asked = Asked(task="text")
+    planner = Planner(asked, ["x"])
+    planner.add({"x": [1.0, 2.5, 3.0]})
+    counting = Counting(asked, planner.plan())
+    counting.add({"x": [1.0, 2.5, 3.0]})
+    counting.add({"x": [9.5, None]})
+    made = counting.baseline(Identity(model="m", version="v"))
+    x = made.features["x"]
+    assert made.rows == sum(x.counts) + x.missing == 5
+
+
 def test_text_among_numbers_is_unseen(tmp_path: Path, build: Build) -> None:
     values = ["1.5", "oops", "nan", "", "2.5", "NULL", "inf", "3"] * 40
     made, out = build(text(tmp_path / "rows.csv", "x,y\n" + "".join(f"{value},0\n" for value in values)))
@@ -367,6 +382,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path, build: Build) ->
         (b"\xe9,b\n1,2\n", (), "rows.csv: byte 0 is no UTF-8: save the file as UTF-8"),
         (b"a\0b,c\n1,2\n", (), "rows.csv: is neither CSV, Parquet nor a recording (CloudEvents in JSON lines)"),
         ('{"a": 1}\n', (), "rows.csv:1: is no CloudEvent in JSON: Object missing required field `id`"),
+        ("a,b\n1," + "x" * 200_000 + "\n", (), "rows.csv:2: field larger than field limit (131072)"),
         ("a\n1\n", ("--as", "b"), "--as b: write it like OUTPUT=COLUMN"),
         ("a\n1\n", ("--label", "a"), "--label alone measures nothing: give --score or --prediction too"),
         ("a\n1\n", ("--features", "none"), "rows.csv: no column is asked for: name a score or features"),
@@ -392,6 +408,7 @@ def test_what_cannot_be_used_is_said_in_a_line(
 def test_files_that_cannot_be_read(tmp_path: Path, columns: Columns, refused: Callable[..., str]) -> None:
     assert refused(tmp_path / "rows.csv") == "rows.csv: cannot be read: No such file or directory"
     assert refused(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
+    assert refused(Path("/dev/null")) == "/dev/null: is read twice, so it has to be a file"
     whole = as_parquet(tmp_path / "rows.pq", columns).read_bytes()
     cut = text(tmp_path / "cut.pq", whole[: len(whole) // 2])
     assert refused(cut).startswith("cut.pq: is no Parquet that can be read: ")

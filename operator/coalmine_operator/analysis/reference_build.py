@@ -39,8 +39,11 @@ class Counting:
         self._plan = plan
         self._columns = [(one, _counter(one)) for one in (*plan.features, *plan.outputs) if one.guess.type]
         self._measured = _measured(asked, plan)
+        # A recording may have grown since the first look.
+        self._rows = 0
 
     def add(self, batch: Batch) -> None:
+        self._rows += len(next(iter(batch.values())))
         for one, counter in self._columns:
             counter.add(batch[one.column])
         if self._measured:
@@ -55,7 +58,7 @@ class Counting:
             model=identity.model,
             version=identity.version,
             task=self._asked.task,
-            rows=self._plan.rows,
+            rows=self._rows,
             created_at=identity.created_at,
             source=identity.source,
             features={one.name: found[id(one)] for one in self._plan.features if id(one) in found},

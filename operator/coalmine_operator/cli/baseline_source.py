@@ -75,6 +75,8 @@ def spelled(paths: Sequence[Path]) -> str:
 
 
 def _kind(path: Path) -> str:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise CliError(f"{path}: is read twice, so it has to be a file", code=2)
     try:
         with path.open("rb") as opened:
             head = opened.read(_HEAD)
