@@ -12,9 +12,10 @@ from sklearn import metrics as sk
 from sklearn.isotonic import IsotonicRegression
 
 from coalmine_sidecar.feedback.predicted import Predicted
-from coalmine_sidecar.monitoring import Feedback, Monitoring, Prediction, ScoreBins, Slice, Task
+from coalmine_sidecar.monitoring import MAX_GROUPS, Feedback, Monitoring, Prediction, ScoreBins, Slice, Task
 from coalmine_sidecar.telemetry.performance import MAX_NAMES, PerformanceCounters
 from coalmine_sidecar.telemetry.performancemetrics import performance_metrics
+from coalmine_sidecar.telemetry.slices import slice_metrics
 
 Samples = dict[tuple[str, ...], float]
 Array = np.ndarray
@@ -356,3 +357,33 @@ def test_slices() -> None:
         "_missing": [0, 0, 0, 0],
     }
     assert {name: counts.predictions for name, counts in region.items()} == {"north": [1, 2]}
+
+
+def test_groups_are_bounded_whatever_clients_send() -> None:
+    pod = counters(slices=(Slice(attribute="s", header="x-s"),))
+    for i in range(500):
+        part = Predicted("p", "a", 0.0, [0.9], [None], [[f"group {i}" if i % 5 else ""]])
+        pod.predicted(part)
+        pod.labelled(part, ["1"], 0.0)
+    (groups,) = pod.slices.groups
+    assert len(groups) == MAX_GROUPS + 2
+    assert sum(counts.predictions[1] for counts in groups.values()) == 500
+    assert (groups["_missing"].labels[3], groups["_other"].labels[3]) == (100, 400 - MAX_GROUPS)
+
+
+def test_slices_of_several_classes_are_about_the_positive_one() -> None:
+    pod = counters("multiclass", slices=(Slice(attribute="s", header="x-s"),), prediction=Prediction(positive="hire"))
+    part = Predicted("p", "a", 0.0, [None] * 3, ["hire", "wait", None], [["g"]])
+    pod.predicted(part)
+    pod.labelled(part, ["wait", "hire", "hire"], 0.0)
+    samples = {
+        tuple(sample.labels.values())[1:]: sample.value
+        for family in slice_metrics(("version",), [(("v1",), pod.slices)])
+        for sample in family.samples
+    }
+    assert {key: value for key, value in samples.items() if value} == {
+        ("s", "g", "0"): 1,
+        ("s", "g", "1"): 1,
+        ("s", "g", "0", "1"): 1,
+        ("s", "g", "1", "0"): 1,
+    }
