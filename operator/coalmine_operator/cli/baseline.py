@@ -33,18 +33,53 @@ def baseline() -> None:
 @click.option("-o", "--output", "target", required=True, type=_FILE, metavar="FILE", help="Where the baseline goes.")
 @click.option("--model", required=True, help="Name of the model (spec.model.name).")
 @click.option("--version", required=True, help="Version of the model that gave these answers (spec.model.version).")
-@click.option("--task", type=click.Choice(get_args(Task)), default="binary", show_default=True)
+@click.option("--task", type=click.Choice(get_args(Task)), default="binary", show_default=True, help="Of the model.")
 @click.option("--score", default="", metavar="COL", help="Probability of --positive; a regression's number.")
 @click.option("--label", default="", metavar="COL", help="What is true: performance is measured by it.")
 @click.option("--prediction", default="", metavar="COL", help="The predicted class; default: score >= threshold.")
 @click.option("--positive", default="1", show_default=True, help="The label of the class that the score is of.")
-@click.option("--threshold", type=float, default=0.5, show_default=True)
-@click.option("--feature", "named", multiple=True, metavar="NAME[:TYPE]", help="Only these; categorical or numeric.")
-@click.option("--features", "many", type=click.Choice(["all", "none"]), default="all", help="Default: all others.")
-@click.option("--as", "outputs", multiple=True, metavar="OUTPUT=COL", help="COL is called OUTPUT in live answers.")
-@click.option("--chunk", type=click.IntRange(1), default=5000, show_default=True, help="Rows of a chunk.")
-@click.option("--bins", type=click.IntRange(2, MAX_BINS), default=10, show_default=True, help="Of numbers.")
-@click.option("--score-bins", type=click.IntRange(2, MAX_SCORE_BINS), default=100, show_default=True)
+@click.option(
+    "--threshold", type=float, default=0.5, show_default=True, help="From this score on --positive is predicted."
+)
+@click.option(
+    "--feature",
+    "named",
+    multiple=True,
+    metavar="COL[:TYPE]",
+    help="A feature, once for each; TYPE is numeric or categorical, and guessed without.",
+)
+@click.option(
+    "--features",
+    "many",
+    type=click.Choice(["all", "none"]),
+    default="all",
+    show_default=True,
+    help="Without --feature: all columns that are nothing else, or none.",
+)
+@click.option(
+    "--as", "outputs", multiple=True, metavar="OUTPUT=COL", help="The column that live answers call OUTPUT; repeatable."
+)
+@click.option(
+    "--chunk",
+    type=click.IntRange(1),
+    default=5000,
+    show_default=True,
+    help="Rows; how far the figures of so many rows lie apart is told, too.",
+)
+@click.option(
+    "--bins",
+    type=click.IntRange(2, MAX_BINS),
+    default=10,
+    show_default=True,
+    help="Of a column of numbers, at most; about equal counts in each.",
+)
+@click.option(
+    "--score-bins",
+    type=click.IntRange(2, MAX_SCORE_BINS),
+    default=100,
+    show_default=True,
+    help="Of a score with labels: areas under curves are known to these.",
+)
 def build(
     data: tuple[Path, ...],
     target: Path,
