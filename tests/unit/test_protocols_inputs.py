@@ -121,7 +121,6 @@ def test_rows_without_names_by_position(document: Any) -> None:
         ({"instances": [{"features": [1.5, 16.0]}]}, [("x", "features[1]")], [16.0]),  # SageMaker's linear learner
         ({"instances": [{"age": [39.0]}]}, [("age", "")], [39.0]),
         ({"instances": [{"age": None}, {"age": 1}, {}]}, [("age", "")], [None, 1, None]),
-        ({"instances": [{"p": 1}], "b": 2}, [("p", ""), ("b", "")], [1]),
         ({"columns": ["a", "b"], "data": [[1, 2]]}, [("x", "b")], [2]),
     ],
 )
@@ -158,6 +157,34 @@ def test_a_value_of_the_whole_request_is_every_rows() -> None:
     asked = read({"instances": [{"age": 1, "id": "a"}, {"age": 2, "id": "b"}], "meta": {"region": "eu"}}, wanted)
     assert columns(asked) == {"age": [1, 2], "region": ["eu", "eu"], "id": ["a", "b"]}
     assert (asked.rows, asked.failures) == (2, [])
+
+
+def test_what_stands_once_beside_the_rows() -> None:
+    wanted = Wanted([("age", ""), ("region", "")])
+    asked = read({"instances": [{"age": 1}, {"age": 2}], "region": "eu"}, wanted)
+    assert columns(asked) == {"age": [1, 2], "region": ["eu", "eu"]}
+    own = read({"instances": [{"age": 1, "region": "us"}], "region": "eu"}, wanted)
+    assert columns(own) == {"age": [1], "region": ["us"]}
+    none = read({"instances": [], "region": "eu"}, wanted)
+    assert (columns(none), none.rows, none.failures) == ({}, 0, [])
+
+
+def test_a_table_of_very_many_columns() -> None:
+    header = [f"c{i}" for i in range(5000)]
+    wanted = Wanted([(f"c{i}", "") for i in range(0, 5000, 100)] + [("deep", "c4999[1]")])
+    document = {"dataframe_split": {"columns": header, "data": [[*range(4999), [7, 8]]]}}
+    asked = read(document, wanted)
+    assert columns(asked) == {f"c{i}": [i] for i in range(0, 5000, 100)} | {"deep": [8]}
+
+
+def test_headers_that_change_are_followed() -> None:
+    wanted = Wanted([("age", "")])
+    for i in range(40):
+        header = [f"c{k}" for k in range(i)] + ["age"]
+        asked = read({"dataframe_split": {"columns": header, "data": [[0] * i + [i]]}}, wanted)
+        assert columns(asked) == {"age": [i]}
+    odd = read({"dataframe_split": {"columns": [["a"], "age"], "data": [[1, 2]]}}, wanted)
+    assert (columns(odd), odd.failures) == ({"age": [2]}, [])
 
 
 def test_columns_of_other_lengths_are_left_out() -> None:

@@ -18,7 +18,7 @@ from .jsontext import read_json, read_lines
 from .openai import operation_of
 from .outputs import UnreadableError
 from .prompt import read_prompt
-from .tables import converted, from_text, read_columns, read_objects, read_rows, read_split, read_tensor
+from .tables import add_common, converted, from_text, read_columns, read_objects, read_rows, read_split, read_tensor
 from .tensors import read_json_tensors
 from .v2_grpc_inputs import read_message
 from .wanted import Asked, Wanted
@@ -101,6 +101,8 @@ def _read_text(content_type: bytes, body: bytes, wanted: Wanted, asked: Asked, *
                 read_prompt(document, wanted, asked)
             else:
                 _read_object(document, len(body), wanted, asked)
+                if len(asked.columns) < len(wanted.names):
+                    add_common(document, wanted, asked)
         elif isinstance(document, list) and document and not isinstance(document[0], dict | list):
             read_rows([document], "", wanted, asked)
         else:

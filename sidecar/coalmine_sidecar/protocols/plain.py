@@ -183,7 +183,10 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 def _likeliest(found: Any) -> tuple[str, float] | None:
     if not isinstance(found, dict) or len(found) < 2 or len(found) > 1000:
         return None
-    if not all(type(value) is float and 0 <= value <= 1 for value in found.values()) or sum(found.values()) > 1.01:
+    if (
+        not all(isinstance(value, float) and 0.0 <= value <= 1.0 for value in found.values())
+        or sum(found.values()) > 1.01
+    ):
         return None
     label = max(found, key=found.__getitem__)
     return label, found[label]

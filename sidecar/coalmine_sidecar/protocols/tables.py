@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from .jsonpick import ABSENT, column, only_objects, pick_keys, present
 from .outputs import MAX_ROWS, UnreadableError, Value
-from .wanted import Asked, Wanted
+from .wanted import SCALARS, Asked, Wanted
 
 #: What may stand for the names and the rows of a table: pandas' and MLflow's, Azure's, H2O's.
 _SPLIT: Final = (("columns", "data"), ("ColumnNames", "Values"), ("fields", "rows"), ("names", "ndarray"))
@@ -147,11 +147,22 @@ def _element(cell: Any, at: int) -> Any:
 
 def _add_nested(rows: list[Any], names: Sequence[Any], wanted: Wanted, asked: Asked) -> None:
     """Elements of cells that are lists themselves."""
+    if len(wanted.indexed) == len(wanted.places.pairs):
+        return
+    places = {str(name): at for at, name in enumerate(names)}
     for name, of, at in wanted.indexed:
-        if of and of in names:
-            place = names.index(of)
+        if of in places:
+            place = places[of]
             if values := present([_element(_element(row, place), at) for row in rows], asked):
                 asked.columns[name] = values
+
+
+def add_common(document: dict[str, Any], wanted: Wanted, asked: Asked) -> None:
+    """What stands once beside the rows and is called as a column that they have not: it is every row's."""
+    for name, key in wanted.plain:
+        if name not in asked.columns and key in document and type(document[key]) in SCALARS:
+            asked.columns[name] = [document[key]]
+            asked.constants.append(name)
 
 
 def converted(asked: Asked, convert: Callable[[str], Value]) -> None:

@@ -113,17 +113,18 @@ class Wanted:
 
     def in_table(self, header: Sequence[Any]) -> Keys[int]:
         """Where the columns are in rows below this header, positions without a name included."""
+        names = tuple(header) if len(header) <= _WIDEST_TABLE else ()
         try:
-            known = self._tables.get(tuple(header))
-        except TypeError:  # no names at all
-            return self.places
+            known = self._tables.get(names)
+        except TypeError:  # there is a list among them
+            known, names = None, ()
         if known is None:
             by_name = {str(name): at for at, name in enumerate(header)}
             known = Keys([*self.places.pairs, *((name, by_name[of]) for name, of in self.plain if of in by_name)])
-            if len(self._tables) >= _MAX_TABLES:
-                self._tables.clear()
-            if len(header) <= _WIDEST_TABLE:
-                self._tables[tuple(header)] = known
+            if names:
+                if len(self._tables) >= _MAX_TABLES:
+                    self._tables.clear()
+                self._tables[names] = known
         return known
 
     def positions(self, column: str) -> list[int]:
@@ -201,6 +202,8 @@ class Asked(Struct):
                 count = min(self.rows, MAX_ROWS)
                 for name in self.constants:
                     columns[name] = list(columns[name]) * count
+                    if not count:
+                        del columns[name]
         if self.uneven:
             count = min(self.rows, MAX_ROWS)
             for name in [name for name, values in columns.items() if len(values) != count]:
