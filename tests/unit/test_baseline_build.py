@@ -1,15 +1,13 @@
-"""`coalmine baseline build`: from each kind of file to the same baseline, and one line for what cannot be used."""
+"""`coalmine baseline build`: from each kind of file to the same baseline."""
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as arrow
@@ -18,36 +16,18 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
 from tests.local.running import said
+from tests.unit.baseline_rows import IDENTITY, ROWS, SCORED, Columns, as_csv, as_parquet, drawn, text
 
 from coalmine_operator.analysis.reference_build import Counting, Identity
 from coalmine_operator.analysis.reference_plan import Asked, Planner
 from coalmine_operator.api.baseline import Baseline, Categorical, Numeric, decode_baseline, digest_of
-from coalmine_operator.cli.baseline_source import meaning
 
-ROWS = 4000
-IDENTITY = ("--model", "fraud", "--version", "v3")
-SCORED = ("--score", "score", "--label", "label")
-Columns = dict[str, list[Any]]
 Build = Callable[..., tuple[Baseline, str]]
 
 
 @pytest.fixture(scope="module")
 def columns() -> Columns:
-    random = np.random.default_rng(11)
-    score = random.beta(0.5, 2, ROWS).round(5)
-    amount = random.lognormal(3, 1, ROWS).round(2).tolist()
-    return {
-        "id": list(range(7, 7 + 3 * ROWS, 3)),
-        "amount": [None if i % 40 == 0 else value for i, value in enumerate(amount)],
-        "age": random.integers(18, 90, ROWS).tolist(),
-        "kind": random.choice(["web", "shop", "phone"], ROWS, p=[0.6, 0.3, 0.1]).tolist(),
-        "code": random.integers(0, 4, ROWS).tolist(),
-        "member": random.choice([True, False], ROWS).tolist(),
-        "note": [f"note {i}" for i in range(ROWS)],
-        "nothing": [None] * ROWS,
-        "score": score.tolist(),
-        "label": (random.random(ROWS) < score).astype(int).tolist(),
-    }
+    return drawn()
 
 
 @pytest.fixture
@@ -59,39 +39,6 @@ def build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Build:
         return decode_baseline(target.read_bytes(), digest=digest_of(target.read_bytes())), out
 
     return run
-
-
-@pytest.fixture
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """One line, exit status 2, and nothing written."""
-
-    def run(data: Path, *options: str) -> str:
-        target = tmp_path / "never.json"
-        code, out, err = said(capsys, "baseline", "build", str(data), "-o", str(target), *IDENTITY, *options)
-        assert (code, out) == (2, "")
-        assert not list(tmp_path.glob("*never*"))
-        (line,) = err.splitlines()
-        return line.replace(str(tmp_path) + "/", "")
-
-    return run
-
-
-def as_csv(path: Path, columns: Columns, delimiter: str = ",") -> Path:
-    with path.open("w", newline="") as opened:
-        writer = csv.writer(opened, delimiter=delimiter)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-    return path
-
-
-def as_parquet(path: Path, columns: Columns) -> Path:
-    parquet.write_table(arrow.table(columns), path, row_group_size=700)
-    return path
-
-
-def text(path: Path, content: str | bytes) -> Path:
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 def test_csv(tmp_path: Path, columns: Columns, build: Build) -> None:
@@ -290,43 +237,6 @@ def test_text_among_numbers_is_unseen(tmp_path: Path, build: Build) -> None:
     assert "feature x: numeric (numbers, and text in 40 of" in out
 
 
-@pytest.mark.parametrize(
-    ("cell", "value"),
-    [
-        ("1", 1),
-        ("-7", -7),
-        ("+1.5", 1.5),
-        (".5", 0.5),
-        ("5.", 5.0),
-        ("0.25", 0.25),
-        ("1E-3", 0.001),
-        (" 3 ", 3),
-        ("0", 0),
-        ("007", "007"),
-        ("1_000", "1_000"),
-        ("1,5", "1,5"),
-        ("0x10", "0x10"),
-        ("1" * 40, "1" * 40),
-        (".", "."),
-        ("-", "-"),
-        ("e5", "e5"),
-        ("١", "١"),
-        ("1e999", float("inf")),
-        ("-inf", float("inf")),
-        ("", None),
-        ("NaN", None),
-        ("NULL", None),
-        ("N/A", None),
-        ("True", True),
-        ("false", False),
-        ("New York", "New York"),
-    ],
-)
-def test_what_a_cell_of_text_means(cell: str, value: object) -> None:
-    found = meaning(cell)
-    assert (type(found), found) == (type(value), value)
-
-
 def test_other_commands_do_not_wait_for_numpy() -> None:
     code = "import sys, coalmine_operator.cli.main; print('numpy' in sys.modules, 'pyarrow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -342,115 +252,6 @@ def test_leading_zeros_make_a_name(tmp_path: Path, build: Build) -> None:
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path, build: Build) -> None:
     made, _ = build(text(tmp_path / "rows.csv", b"\xef\xbb\xbfx;y\r\n1;2\r\n3;4\r\n"))
     assert list(made.features) == ["x", "y"]
-
-
-@pytest.mark.parametrize(
-    ("content", "options", "line"),
-    [
-        ("", SCORED, "rows.csv: is empty"),
-        ("score,label\n", SCORED, "rows.csv: there is no row in it"),
-        ("scores,label\n1,1\n", SCORED, "rows.csv: there is no column 'score': did you mean 'scores'?"),
-        ("a,b\n1,1\n", SCORED, "rows.csv: there is no column 'score': there are a, b"),
-        ("a,b\n1,1\n", ("--feature", "A"), "rows.csv: there is no column 'A': did you mean 'a'?"),
-        ("a,b\n1,2\n3\n", (), "rows.csv:3: 1 value for 2 columns"),
-        ("a,a\n1,2\n", (), "rows.csv: the column 'a' stands twice in the first line"),
-        ("score,label\n0.5,1\nhigh,0\n", SCORED, "rows.csv: column 'score', row 2: 'high' is no number"),
-        (
-            "score,label\n0.5,1\n1.5,0\n",
-            SCORED,
-            "rows.csv: column 'score', row 2: 1.5 is no probability: a binary task has scores from 0 to 1, "
-            "--task ranking takes any",
-        ),
-        (
-            "score,label\n0.5,1\n0.1,0\n0.1,2\n",
-            SCORED,
-            "rows.csv: column 'label' has more than two values ('0', '1', '2'), and a binary task has two: "
-            "give --task multiclass or regression, or name another --label",
-        ),
-        (
-            "score,label\n0.5,good\n0.1,bad\n",
-            SCORED,
-            "rows.csv: column 'label' has 'bad', 'good', never '1': give --positive good",
-        ),
-        ("score,label\n0.5,\n0.1,\n", SCORED, "rows.csv: column 'label' has no label in 2 rows"),
-        (
-            "score,label\n,1\n,0\n",
-            SCORED,
-            "rows.csv: no row has both a label ('label') and a prediction ('score')",
-        ),
-        (b"a\n\xe9\n", (), "rows.csv: is no UTF-8 after line 1: save the file as UTF-8"),
-        (b"\xe9,b\n1,2\n", (), "rows.csv: byte 0 is no UTF-8: save the file as UTF-8"),
-        (b"a\0b,c\n1,2\n", (), "rows.csv: is neither CSV, Parquet nor a recording (CloudEvents in JSON lines)"),
-        ('{"a": 1}\n', (), "rows.csv:1: is no CloudEvent in JSON: Object missing required field `id`"),
-        ("a,b\n1," + "x" * 200_000 + "\n", (), "rows.csv:2: field larger than field limit (131072)"),
-        ("a\n1\n", ("--as", "b"), "--as b: write it like OUTPUT=COLUMN"),
-        ("a\n1\n", ("--label", "a"), "--label alone measures nothing: give --score or --prediction too"),
-        ("a\n1\n", ("--features", "none"), "rows.csv: no column is asked for: name a score or features"),
-        (
-            "a" * 200 + "\n1\n",
-            (),
-            "rows.csv: makes no baseline: features: expected str of length <= 128 in a key",
-        ),
-        (
-            ",".join(f"c{i}" for i in range(201)) + "\n" + ",".join("1" * 201) + "\n",
-            (),
-            "rows.csv: 201 columns are over 200 features: name those that matter",
-        ),
-    ],
-)
-def test_what_cannot_be_used_is_said_in_a_line(
-    content: str | bytes, options: Sequence[str], line: str, tmp_path: Path, refused: Callable[..., str]
-) -> None:
-    found = refused(text(tmp_path / "rows.csv", content), *options)
-    assert found == line
-
-
-def test_files_that_cannot_be_read(tmp_path: Path, columns: Columns, refused: Callable[..., str]) -> None:
-    assert refused(tmp_path / "rows.csv") == "rows.csv: cannot be read: No such file or directory"
-    assert refused(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
-    assert refused(Path("/dev/null")) == "/dev/null: is read twice, so it has to be a file"
-    whole = as_parquet(tmp_path / "rows.pq", columns).read_bytes()
-    cut = text(tmp_path / "cut.pq", whole[: len(whole) // 2])
-    assert refused(cut).startswith("cut.pq: is no Parquet that can be read: ")
-    # Its footer is whole, its pages are not.
-    torn = text(tmp_path / "torn.pq", whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
-    assert refused(torn).startswith("torn.pq: cannot be read: ")
-
-
-def test_data_are_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = text(tmp_path / "rows.csv", "a\n1\n2\n")
-    code, out, err = said(capsys, "baseline", "build", str(data), "-o", str(tmp_path / "./rows.csv"), *IDENTITY)
-    assert (code, out) == (2, "")
-    assert err == f"{data}: is the data itself: give --output another name\n"
-    assert data.read_text() == "a\n1\n2\n"
-
-
-def test_a_target_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = text(tmp_path / "rows.csv", "a\n1\n2\n")
-    target = tmp_path / "none/made.json"
-    code, out, err = said(capsys, "baseline", "build", str(data), "-o", str(target), *IDENTITY)
-    assert (code, out, err) == (2, "", f"{target}: cannot be written: No such file or directory\n")
-
-
-def test_parquet_without_its_reader(
-    tmp_path: Path, columns: Columns, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = as_parquet(tmp_path / "rows.pq", columns)
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    wanted = "rows.pq: reading Parquet needs pyarrow: pip install 'coalmine[parquet]', or write the data as CSV"
-    assert refused(path) == wanted
-
-
-def test_an_earlier_file_stays_when_nothing_comes_of_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], build: Build
-) -> None:
-    build(text(tmp_path / "rows.csv", "a\n1\n2\n"))
-    before = (tmp_path / "made.json").read_bytes()
-    broken = text(tmp_path / "broken.csv", "a,b\n1,2\n3\n")
-    code, _, _ = said(capsys, "baseline", "build", str(broken), "-o", str(tmp_path / "made.json"), *IDENTITY)
-    assert code == 2
-    assert (tmp_path / "made.json").read_bytes() == before
-    assert json.loads(before)["rows"] == 2
 
 
 def test_rows_may_stand_in_many_files(
@@ -472,3 +273,15 @@ def test_rows_may_stand_in_many_files(
     code, _, err = said(capsys, "baseline", "build", *parts, str(tmp_path / "rows.csv"), *options)
     assert code == 2
     assert err.endswith(f"{tmp_path / 'rows.csv'} is CSV: give one kind\n")
+
+
+def test_an_earlier_file_stays_when_nothing_comes_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], build: Build
+) -> None:
+    build(text(tmp_path / "rows.csv", "a\n1\n2\n"))
+    before = (tmp_path / "made.json").read_bytes()
+    broken = text(tmp_path / "broken.csv", "a,b\n1,2\n3\n")
+    code, _, _ = said(capsys, "baseline", "build", str(broken), "-o", str(tmp_path / "made.json"), *IDENTITY)
+    assert code == 2
+    assert (tmp_path / "made.json").read_bytes() == before
+    assert json.loads(before)["rows"] == 2
