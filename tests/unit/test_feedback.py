@@ -360,6 +360,15 @@ async def test_what_is_no_feedback_is_told_in_one_line(world: World, body: bytes
     assert json.loads(result.body()) == {"error": reason, "accepted": 0, "malformed": 1}
 
 
+async def test_questions_of_others_are_bounded(world: World) -> None:
+    world.predict("one", 0.9)
+    many = json.dumps({"ask": ["one", *map(str, range(50_000))]}).encode()
+    answer = await world.joiner.feedback(many, hop=True)
+    assert answer.unknown == [str(i) for i in range(999)]
+    for junk in (b'{"x":' + b"[" * 100_000, b'{"ask":' + b"[" * 100_000):
+        assert (await world.joiner.feedback(junk, hop=True)).status == 400
+
+
 async def test_one_bad_label_spoils_no_other(world: World) -> None:
     world.predict("one", 0.9, 0.8, 0.7)
     assert await world.label("one", 1, [], 0) == {"malformed": 1, "joined": 2}

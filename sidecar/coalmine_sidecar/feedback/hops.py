@@ -47,10 +47,10 @@ _decode_question = msgspec.json.Decoder(_Question).decode
 
 
 def asked_ids(body: bytes) -> list[str] | None:
-    """The ids of a question; None if it is none."""
+    """The ids of a question, as many as one may ask for; None if it is none."""
     try:
-        return _decode_question(body).ask
-    except ValueError:
+        return _decode_question(body).ask[:_QUESTION]
+    except (ValueError, RecursionError):
         return None
 
 
@@ -116,7 +116,7 @@ async def _hand(peer: Peer, items: list[Item], tally: Tally) -> list[Item]:
 async def _post(peer: Peer, body: bytes) -> _Answer | None:
     try:
         return _decode(await peer.post(body))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
@@ -71,6 +72,7 @@ class Joiner:
         #: Labels that wait for their predictions.
         self.held = 0
         self._closed = False
+        self._turn = asyncio.Lock()
 
     def remember(self, predicted: Predicted, other: str = "") -> None:
         """Keep a prediction until its labels come; never waits, never raises.
@@ -94,10 +96,23 @@ class Joiner:
         if hop and (ids := asked_ids(body)) is not None:
             known = await self.store.known(ids, self._clock())
             return Result(200, unknown=[one for one, here in zip(ids, known, strict=True) if not here])
-        began = await self._pace.begin()
-        post = Post(body, MAX_HOP_BODY if hop else MAX_BODY)
-        self._pace.end(began)
         tally = Tally(self.counts)
+        # One post is unpacked at a time: a MB of JSON may be thirty of objects.
+        async with self._turn:
+            status, reasons, missed = await self._take(body, MAX_HOP_BODY if hop else MAX_BODY, tally)
+        if hop:
+            return Result(status, tally.outcomes, reasons, unknown=[item.id for item in missed])
+        if missed and self._peers is not None:
+            missed = await self._peers.pass_on(missed, tally)
+        for item in missed:
+            self._hold(item, tally)
+        return Result(status, tally.outcomes, reasons)
+
+    async def _take(self, body: bytes, limit: int, tally: Tally) -> tuple[int, list[str], list[Item]]:
+        """Status and reasons of the answer, and the items whose predictions are not known here."""
+        began = await self._pace.begin()
+        post = Post(body, limit)
+        self._pace.end(began)
         missed: list[Item] = []
         taken = False
         for start in range(0, len(post.entries), _SLICE):
@@ -108,14 +123,7 @@ class Joiner:
             missed += await self._settle(items, tally)
         for outcome, count in post.refused.items():
             tally.count(outcome, count)
-        status = post.status if taken or post.status != 202 else 400
-        if hop:
-            return Result(status, tally.outcomes, post.reasons, unknown=[item.id for item in missed])
-        if missed and self._peers is not None:
-            missed = await self._peers.pass_on(missed, tally)
-        for item in missed:
-            self._hold(item, tally)
-        return Result(status, tally.outcomes, post.reasons)
+        return post.status if taken or post.status != 202 else 400, post.reasons, missed
 
     async def tick(self) -> None:
         """What is due: predictions whose time is up, labels held whose prediction may have come."""
