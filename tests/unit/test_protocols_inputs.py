@@ -400,6 +400,23 @@ def test_rows_are_bounded() -> None:
         assert (asked.rows, len(asked.columns["age"]), asked.failures) == (MAX_ROWS + 5, MAX_ROWS, ["too_many_rows"])
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"instances": []},
+        {"inputs": []},
+        {"inputs": {"age": []}},
+        {"inputs": [{"name": "age", "shape": [0], "datatype": "FP32", "data": []}]},
+        {"dataframe_split": {"columns": ["age"], "data": []}},
+        {"data": {"names": ["age"], "tensor": {"shape": [0, 1], "values": []}}},
+        [],
+    ],
+)
+def test_no_rows_at_all(document: Any) -> None:
+    asked = read(document)
+    assert (asked.rows, columns(asked), asked.failures) == (0, {}, [])
+
+
 def test_a_content_type_that_says_nothing() -> None:
     asked = read(b'\n {"instances":[{"age":1}]}', kind=b"application/x-www-form-urlencoded")
     assert columns(asked) == {"age": [1]}

@@ -107,7 +107,7 @@ def _read_text(content_type: bytes, body: bytes, wanted: Wanted, asked: Asked, *
             read_rows([document], "", wanted, asked)
         else:
             read_rows(document, "", wanted, asked)
-    elif content_type.startswith(b"text/"):
+    elif content_type[:5].lower() == b"text/":
         read_csv(body, content_type, wanted, asked)
     else:
         raise UnreadableError("unknown_protocol")

@@ -63,6 +63,8 @@ def read_objects(rows: list[Any], wanted: Wanted, asked: Asked) -> None:
 def read_arrays(rows: list[Any], names: Sequence[Any] | None, key: str, wanted: Wanted, asked: Asked) -> None:
     """One array a row. Without names its columns are `[i]`, or `key[i]`."""
     asked.saw(len(rows))
+    if not rows:
+        return
     rows = rows[:MAX_ROWS]
     if set(map(type, rows)) != {list}:
         asked.fail("shape")
