@@ -39,7 +39,7 @@ class Prometheus:
         (folder / "rules.yml").write_text(_at_every_scrape(rules))
         config = {
             "global": dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), f"{SCRAPE}s"),
-            "rule_files": ["rules.yml"],
+            "rule_files": ["rules.yml", "more.yml"],
             "scrape_configs": [
                 {
                     "job_name": "coalmine",
@@ -91,14 +91,15 @@ def _at_every_scrape(rules: str) -> str:
     """An hour's window is looked at once a minute; this one's is some seconds."""
     document = yaml.safe_load(rules)
     for group in document["groups"]:
-        del group["interval"]
+        group.pop("interval", None)
     return yaml.safe_dump(document, sort_keys=False)
 
 
 class Story:
     """One model deployment of a manifest in a folder."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], *rules_options: str) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any], *rules_options: str, more_rules: str = "") -> None:
+        """`rules_options`: of `coalmine rules`; `more_rules`: of another file."""
         self.folder = folder
         self.port = free_port()
         (folder / "model.yaml").write_text(yaml.safe_dump(manifest))
@@ -112,6 +113,7 @@ class Story:
         until(lambda: self._run.poll() is not None or info.exists(), "run.json")
         assert self._run.poll() is None, (folder / "coalmine.log").read_text()
         until(self._serves, "the model", 60)
+        (folder / "more.yml").write_text(_at_every_scrape(more_rules or "groups: []"))
         self.prometheus = Prometheus(folder, rules, json.loads(info.read_text())["port"])
         until(lambda: len(self.prometheus.query("up == 1")) == 2, "both targets to be scraped")
 
