@@ -148,9 +148,14 @@ def _read_results(results: Any, wanted: Wanted | None) -> Answer:
             {key: value for key, value in row.items() if key.startswith(_SCORED)} if isinstance(row, dict) else row
             for row in results
         ]
-    answer = read_plain(results, wanted)
-    for _, values in answer.columns:
-        values[:] = [from_text(value) if isinstance(value, str) else value for value in values]  # type: ignore[index]
+    return _numbered(read_plain(results, wanted))
+
+
+def _numbered(answer: Answer) -> Answer:
+    """Of servers that write numbers as text."""
+    columns = answer.columns
+    for at, (name, values) in enumerate(columns):
+        columns[at] = (name, [from_text(value) if isinstance(value, str) else value for value in values])
     return answer
 
 
@@ -171,9 +176,7 @@ def _read_named(names: Any, name: str, rows: list[Any], wanted: Wanted | None) -
             return answer
         for at, called in enumerate(names):
             read_rows(str(called), [row[at] for row in rows], answer, wanted, objects=False)
-    for at, (called, values) in enumerate(answer.columns):
-        answer.columns[at] = (called, [from_text(value) if isinstance(value, str) else value for value in values])
-    return answer
+    return _numbered(answer)
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
