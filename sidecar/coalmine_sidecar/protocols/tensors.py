@@ -139,7 +139,7 @@ def add_block(shape: Any, datatype: Any, block: memoryview, room: int, asks: Seq
     if not end or not asks:
         return
     if code is not None and code not in "e?" and _CAST:
-        numbers: Sequence[Value] = block.cast("B").cast(code)  # type: ignore[call-overload] - a str that is one of the literals
+        numbers: Sequence[Value] = block.cast("B").cast(code)  # type: ignore[call-overload]  # one of the literals
     else:
         numbers = read_block(datatype, block, rows * width, end)
     add_elements(numbers, rows, width, asks, asked)
