@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from math import isfinite, log
+from math import fsum, isfinite, log
 from typing import Final
 
 from ..feedback.predicted import Predicted
@@ -117,16 +117,16 @@ class PerformanceCounters:
     def estimated(self) -> tuple[list[float], list[float]]:
         """Of each bin: expected negatives and positives among the predictions. Only where a calibration is known."""
         rows = [negative + positive for negative, positive in zip(self.seen[0], self.seen[1], strict=True)]
-        positives = [share * count for share, count in zip(self.calibration, rows, strict=True)]
-        return [count - expected for count, expected in zip(rows, positives, strict=True)], positives
+        shares = list(zip(self.calibration, rows, strict=True))
+        return [(1.0 - share) * count for share, count in shares], [share * count for share, count in shares]
 
     def estimated_confusion(self) -> dict[tuple[str, str], float]:
         """Expected rows by (actual, predicted). Only where a calibration is known."""
         expected: dict[tuple[str, str], float] = {}
         for predicted, bins in (("0", self.seen[0]), ("1", self.seen[1])):
-            positives = sum([share * count for share, count in zip(self.calibration, bins, strict=True)])
-            expected["1", predicted] = positives
-            expected["0", predicted] = sum(bins) - positives
+            shares = list(zip(self.calibration, bins, strict=True))
+            expected["1", predicted] = fsum([share * count for share, count in shares])
+            expected["0", predicted] = fsum([(1.0 - share) * count for share, count in shares])
         return expected
 
     def outcome(self, name: str, value: float) -> None:
