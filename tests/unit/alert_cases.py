@@ -108,7 +108,8 @@ def seen(**more: Series) -> list[Series]:
         "requests": requests(6000),
         "predictions": counted("coalmine_predictions", 6000, SIDECAR),
         "loaded": gauge("coalmine_baseline_loaded", 1, OPERATOR, {"reason": ""}),
-        "skipped": counted("coalmine_observations_skipped", 600, SIDECAR, {"reason": "budget"}),
+        "skipped": counted("coalmine_observations_skipped", 600, SIDECAR, {"reason": "size"}),
+        "sampled": counted("coalmine_observations_skipped", 5000, SIDECAR, {"reason": "budget"}),
         "failures": counted("coalmine_extract_failures", 600, SIDECAR, {"reason": "no_json"}),
         "unread": counted("coalmine_request_read_failures", 600, SIDECAR, {"reason": "no_json"}),
         "series": gauge("coalmine_monitoring_left_out", 0, SIDECAR, {"kind": "feature"}),
@@ -269,7 +270,13 @@ CASES: dict[str, tuple[Fired, dict[str, list[Series]]]] = {
     "MonitoringBlind": (
         (seen(loaded=gauge("coalmine_baseline_loaded", 0, OPERATOR, {"reason": "gone"})),
          {"version": "v3", "reason": "baseline"}),
-        {"all is seen": seen()},
+        {
+            "all is seen": seen(),
+            "scaled to nothing": [gauge("coalmine_deployment_phase", 1, DEPLOYMENT, {"phase": "Healthy"})],
+            "all fails, which others tell": seen(
+                requests=requests(6000, "model_error"), predictions=counted("coalmine_predictions", 0, SIDECAR)
+            ),
+        },
     ),
     "AccuracyDrop": (
         ([*drop("accuracy", 0.8, 0.83, 0.9), LABELS], {"version": "v3"}),

@@ -9,12 +9,12 @@ from typing import Any, get_args
 import pytest
 from msgspec.structs import replace
 from tests.chart.promtool import needs_promtool, tool
-from tests.unit.alert_cases import BLIND, CASES, LABELS, TIMES, drop, seen
+from tests.unit.alert_cases import BLIND, CASES, DEPLOYMENT, LABELS, TIMES, drop, seen
 from tests.unit.rulebook import EVERYTHING, FRAUD, MINUTES, OWN, Series, counted, gauge, run
 
 from coalmine_operator.api.spec import AlertMatch, AutoRollback
 from coalmine_operator.render.rules import Parameters, alerts_of, groups
-from coalmine_operator.render.rules.parameters import Override
+from coalmine_operator.render.rules.parameters import Override, SliceRules
 from coalmine_operator.sources.alerts import Target, decode, sort_out
 from coalmine_sidecar.monitoring import Task
 
@@ -70,8 +70,10 @@ def test_blind_for_each_reason(reason: str, tmp_path: Path) -> None:
 @needs_promtool
 def test_blind_where_nothing_is_scraped_or_labels_are_lost(tmp_path: Path) -> None:
     lost = seen(lost=counted("coalmine_feedback", 60, {**FRAUD, "pod": "p0"}, {"outcome": "store_error"}))
+    up = [gauge("coalmine_deployment_available", 1, DEPLOYMENT), gauge("coalmine_deployment_phase", 1, DEPLOYMENT)]
     tests = [
         scenario("MonitoringBlind", [gauge("up", 1, OWN)], fired("MonitoringBlind", reason="unscraped")),
+        scenario("MonitoringBlind", up, fired("MonitoringBlind", reason="unscraped")),
         scenario("MonitoringBlind", lost, fired("MonitoringBlind", reason="feedback")),
     ]
     assert run(tmp_path, only(EVERYTHING, "MonitoringBlind"), *tests) == ""
@@ -157,3 +159,14 @@ def test_promtool_finds_nothing_wrong(task: Any, statistic: Any, tmp_path: Path)
 def test_minutes_are_longer_than_any_alert_waits() -> None:
     longest = max(one.hold for one in alerts_of(EVERYTHING))
     assert longest / 60 <= MINUTES - 10
+
+
+@needs_promtool
+def test_names_that_need_quoting(tmp_path: Path) -> None:
+    odd = 'a"b\\c{{}}\n\x01ü'
+    slices = (SliceRules(attribute=odd, privileged=odd),)
+    parameters = replace(EVERYTHING, model=odd, slices=slices, overrides={"AucDrop": Override(hold=1.5)})
+    (tmp_path / "rules.yaml").write_text(json.dumps({"groups": groups(parameters)}))
+    assert tool(tmp_path, "check", "rules", "--lint=all", "--lint-fatal", "rules.yaml") == ""
+    waits = {rule["alert"]: rule["for"] for group in groups(parameters) for rule in group["rules"] if "alert" in rule}
+    assert waits["AucDrop"] == "1500ms"

@@ -147,6 +147,17 @@ def test_latency_counts_by_the_bucket_within_the_budget(budget: float, late: flo
     assert differences(tmp_path, parameters, "service", series(), found) == ""
 
 
+@needs_promtool
+def test_sidecars_that_nobody_labels_are_counted(tmp_path: Path) -> None:
+    """A Prometheus beside `coalmine run` may know neither namespace nor model deployment."""
+    bare = [
+        gauge("coalmine_route_weight", 100, {"model": "fraud", "version": "v3", "track": "stable"}),
+        gauge("coalmine_route_weight", 100, {"model": "other", "version": "v3", "track": "stable"}),
+    ]
+    found = {"coalmine:version:serving": [(RECORDED, 100)]}
+    assert differences(tmp_path, EVERYTHING, "service", bare, found) == ""
+
+
 def test_buckets_are_the_sidecars() -> None:
     assert LATENCIES == LATENCY
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ...api.baseline import Baseline
-from ...api.duration import show_seconds
 from ...api.spec import ModelDeploymentSpec
 from .alerts import Alert, alert_rules
 from .alerts_data import data_alerts
@@ -21,7 +20,7 @@ from .drift import Kind, drift_records, value_records
 from .fairness import fairness_records
 from .parameters import Parameters, parameters_of
 from .performance import label_records, performance_records
-from .promql import Rule, Scope
+from .promql import Rule, Scope, duration
 from .service import service_records
 
 __all__ = ["Parameters", "alerts_of", "as_prometheus_rule", "groups", "parameters_of", "render_rules"]
@@ -62,7 +61,7 @@ def scope_of(parameters: Parameters) -> Scope:
         namespace=parameters.namespace,
         deployment=parameters.deployment,
         model=parameters.model,
-        window=show_seconds(parameters.window),
+        window=duration(parameters.window),
     )
 
 

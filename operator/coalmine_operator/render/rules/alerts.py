@@ -7,10 +7,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from ...api.duration import show_seconds
 from ...api.monitoring import Action
 from .parameters import Parameters
-from .promql import VERSION, Rule, Scope
+from .promql import VERSION, Rule, Scope, duration
 
 #: A rollout is undone, or the fallback answers: somebody should know at once. The others can wait for the morning.
 _CRITICAL: Final = ("rollback", "fallback")
@@ -51,7 +50,7 @@ def alert_rules(scope: Scope, parameters: Parameters, alerts: Iterator[Alert]) -
         yield {
             "alert": alert.name,
             "expr": expr,
-            "for": show_seconds(hold),
+            "for": duration(hold),
             "labels": {
                 **scope.labels,
                 "severity": "critical" if action in _CRITICAL else "warning",

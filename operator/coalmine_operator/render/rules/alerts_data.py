@@ -14,6 +14,8 @@ from .service import requests
 
 #: Rows of a window under which shares and variances say nothing.
 _FEW_ROWS: Final = 100
+#: Of five minutes, without a single prediction: nobody reads them.
+_FEW_ANSWERS: Final = 20
 _FEATURE: Final = f"{VERSION}, feature"
 
 
@@ -116,13 +118,20 @@ def _variance(scope: Scope) -> Alert:
 
 def _blind(scope: Scope, parameters: Parameters) -> Alert:
     """By reason, so that each is an alert of its own."""
-    answered = requests(scope)
+    asked = requests(scope)
+    answered = scope.increase("coalmine_requests_total", VERSION, 'role="ingress", outcome="ok"', "5m")
+    # What the budget leaves out is a sample like any other.
     unread = (
-        f"(sum by ({VERSION}) (rate({scope.raw('coalmine_observations_skipped_total')}[5m])\n"
-        f"or rate({scope.raw('coalmine_extract_failures_total')}[5m])) * 300)"
+        f"sum by ({VERSION}) (increase({scope.raw('coalmine_observations_skipped_total', _UNREAD)}[5m])\n"
+        f"or increase({scope.raw('coalmine_extract_failures_total')}[5m]))"
     )
-    unreadable = f"sum by ({VERSION}) (increase({scope.raw('coalmine_request_read_failures_total')}[5m]))"
-    rows = f"sum by ({VERSION}) (rate({scope.raw('coalmine_predictions_total')}[5m]))"
+    unreadable = scope.increase("coalmine_request_read_failures_total", window="5m")
+    rows = scope.increase("coalmine_predictions_total", window="5m")
+    # Scaled to nothing it has no sidecar, and the operator says so.
+    wanted = (
+        f"(count(coalmine_deployment_available{{{scope.deployed}}})\n"
+        f"or absent(coalmine_deployment_phase{{{scope.deployed}}}))"
+    )
     loaded = f"max by ({VERSION}) ({scope.raw('coalmine_baseline_loaded')})"
     lost = (
         f"sum by (model) (rate({scope.raw('coalmine_feedback_total', _REFUSED)}[5m])\n"
@@ -131,10 +140,10 @@ def _blind(scope: Scope, parameters: Parameters) -> Alert:
 
     def expr(share: float) -> str:
         reasons = {
-            "unscraped": f"absent({scope.raw('coalmine_route_weight')})",
+            "unscraped": f"absent({scope.raw('coalmine_route_weight')}) and on () {wanted}",
             "answers": f"{unread} / ({answered} > 0) > {number(share)}",
-            "requests": f"{unreadable} / ({answered} > 0) > {number(share)}",
-            "silent": f"{rows} == 0 and {answered} >= 20",
+            "requests": f"{unreadable} / ({asked} > 0) > {number(share)}",
+            "silent": f"{rows} == 0\nand {answered} >= {_FEW_ANSWERS}",
             "series": f"max by ({VERSION}) ({scope.raw('coalmine_monitoring_left_out')}) > 0",
             "feedback": f"{lost} > 0",
         }
@@ -158,6 +167,7 @@ def _blind(scope: Scope, parameters: Parameters) -> Alert:
     )
 
 
+_UNREAD: Final = 'reason!="budget"'
 #: Labels, and predictions that can have none any more, of which neither a client nor time is the cause.
 _REFUSED: Final = 'outcome=~"busy|peer_error|store_error|too_many"'
 _LOST: Final = 'reason=~"evicted|no_store|queue"'

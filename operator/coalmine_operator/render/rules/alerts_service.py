@@ -18,10 +18,8 @@ _QUIET: Final = 0.1
 
 
 def service_alerts(scope: Scope, parameters: Parameters) -> Iterator[Alert]:
-    available = f'coalmine_deployment_available{{namespace="{scope.namespace}", name="{scope.deployment}"}} == 0'
-    pending = (
-        f'coalmine_deployment_phase{{namespace="{scope.namespace}", name="{scope.deployment}", phase="Pending"}} == 1'
-    )
+    available = f"coalmine_deployment_available{{{scope.deployed}}} == 0"
+    pending = f'coalmine_deployment_phase{{{scope.deployed}, phase="Pending"}} == 1'
     yield Alert(
         name="ModelUnavailable",
         expr=lambda _: f"max by (namespace) ({available}\nunless on (namespace, name) {pending})",

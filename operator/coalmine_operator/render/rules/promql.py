@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from ...api.duration import show_seconds
+
 Rule = dict[str, Any]
 
 #: Every figure is one of a version: counts of two versions are never added.
@@ -34,6 +36,11 @@ class Scope(Struct, frozen=True, kw_only=True):
     @property
     def labels(self) -> dict[str, str]:
         return {"namespace": self.namespace, "modeldeployment": self.deployment}
+
+    @property
+    def deployed(self) -> str:
+        """Labels of what the operator tells of the model deployment itself."""
+        return f'namespace="{self.namespace}", name="{self.deployment}"'
 
     def raw(self, name: str, more: str = "") -> str:
         """Series of the sidecars and the operator."""
@@ -64,6 +71,11 @@ class Scope(Struct, frozen=True, kw_only=True):
 def quoted(text: str) -> str:
     """`text` as a string of PromQL, whose escapes are Go's: JSON's are among them."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def duration(seconds: float) -> str:
+    """As PromQL writes it, which knows no fractions of a unit."""
+    return show_seconds(seconds) if seconds == int(seconds) else f"{round(seconds * 1000)}ms"
 
 
 def number(value: float) -> str:
