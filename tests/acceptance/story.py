@@ -167,6 +167,12 @@ class Story:
         assert len(samples) == 1, (expression, samples)
         return samples[0][1]
 
+    def edit(self, manifest: dict[str, Any]) -> None:
+        """Another manifest in the place of the one that runs."""
+        fresh = self.folder / "model.new"
+        fresh.write_text(yaml.safe_dump(manifest))
+        fresh.replace(self.folder / "model.yaml")
+
     def stop(self) -> None:
         self.prometheus.stop()
         self._run.terminate()
@@ -174,12 +180,13 @@ class Story:
         self._log.close()
 
 
-def manifest(name: str, score: str, monitoring: dict[str, Any]) -> dict[str, Any]:
-    """A model deployment whose model gives back the tensor `score`."""
+def manifest(name: str, score: str, monitoring: dict[str, Any], *others: str) -> dict[str, Any]:
+    """A model deployment whose model gives back the tensor `score`, and those called `others`."""
     container = {
         "name": "model",
-        "command": [sys.executable, str(MODEL), score],
+        "command": [sys.executable, str(MODEL), score, *others],
         "readinessProbe": {"httpGet": {"path": "/v2/health/ready"}},
+        "resources": {"limits": {"memory": "1Gi", "cpu": "2"}},
     }
     return {
         "apiVersion": "coalmine.dev/v1alpha1",

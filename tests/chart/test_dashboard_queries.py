@@ -9,15 +9,17 @@ import shutil
 import threading
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from tests.acceptance.nannyml_data import Scored
 from tests.acceptance.story import Story, manifest, numeric, text
 from tests.chart.chart import Chart
 from tests.chart.test_rules import rules_text
-from tests.local.running import coalmine
+from tests.local.running import coalmine, until
 from tests.queries import Query, queries
 
 from coalmine_operator.api.baseline import digest_of
@@ -27,13 +29,12 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-#: What the scenario has beside requests, labels and slices.
-HAS = frozenset({"an operator", "chart rules", "outcomes", "payload log"})
-#: What it has not: a rollout, a failure, limits of a container, a week, a quarter of an hour of traffic, another task.
-LACKS = frozenset({
-    "canary", "cadvisor", "a fallback that answered", "an operator that rolled back", "limits", "regression", "a week",
-    "a whole window", "text or names as outputs",
-})  # fmt: skip
+#: What each scenario has beside requests.
+SERVING = frozenset({"an operator", "chart rules", "outcomes", "payload log", "limits", "text or names as outputs"})
+ROLLING_OUT = SERVING | {"canary", "a fallback that answered", "an operator that rolled back"}
+REGRESSION = frozenset({"regression"})
+#: What takes a kubelet (throttling), a week, or a quarter of an hour of traffic: promtool has these in its own time.
+LACKS = frozenset({"cadvisor", "a week", "a whole window"})
 
 
 def rows(count: int) -> Scored:
@@ -66,9 +67,8 @@ def story(chart: Chart, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
         "slices": [{"attribute": "sex", "path": "sex"}],
         "payloadLog": {"percent": 100, "file": "payloads.jsonl"},
     }
-    story = Story(
-        folder, manifest("fraud", "score", monitoring), "--baseline", "baseline.json", more_rules=rules_text(chart)
-    )
+    document = manifest("fraud", "score", monitoring, "decision")
+    story = Story(folder, document, "--baseline", "baseline.json", more_rules=rules_text(chart))
     try:
         live = rows(1500)
         story.play(live, slice(0, len(live.scores)), tensors, "row")
@@ -96,27 +96,64 @@ def tensors(all_: Scored, part: slice) -> list[dict[str, Any]]:
         numeric("age", all_.columns["age"][part]),
         text("sex", all_.columns["sex"][part]),
         numeric("score", list(all_.scores[part])),
+        text("decision", ["high" if score >= 0.5 else "low" for score in all_.scores[part]]),
     ]
 
 
-def test_what_the_scenario_lacks_is_known() -> None:
-    assert {need for query in queries() for need in query.needs} <= HAS | LACKS
+def test_what_the_scenarios_lack_is_known() -> None:
+    assert {need for query in queries() for need in query.needs} == ROLLING_OUT | REGRESSION | LACKS
 
 
 def test_every_query_returns_data(story: Story) -> None:
-    asked = [query for query in queries(modeldeployment="fraud", model="fraud") if query.needs <= HAS]
+    check(story, SERVING, frozenset())
+
+
+def test_those_about_rollouts_do_when_one_goes_wrong(story: Story) -> None:
+    """A canary that fails now and then."""
+    document = yaml.safe_load((story.folder / "model.yaml").read_text())
+    document["spec"]["model"]["version"] = "v2"
+    document["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "FAILS", "value": "3"}]
+    document["spec"]["strategy"] = {"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}
+    document["spec"]["analysis"] = {"metrics": []}
+    story.edit(document)
+    until(lambda: story.prometheus.query('coalmine_route_weight{version="v2"} == 50'), "the canary's share", 60)
+    live = rows(3000)
+    # Counters of what goes wrong come with the first time; their increase with the second.
+    for turn in ("first", "second"):
+        story.play(live, slice(0, len(live.scores)), tensors, turn)
+    check(story, ROLLING_OUT, SERVING)
+
+
+def test_those_about_numbers_do_for_a_regression(tmp_path: Path) -> None:
+    story = Story(tmp_path, manifest("price", "score", {"task": "regression"}))
+    try:
+        live = rows(1000)
+        for turn in ("first", "second"):
+            story.play(live, slice(0, len(live.scores)), tensors, turn)
+        check(story, REGRESSION, frozenset())
+    finally:
+        story.stop()
+
+
+def test_the_others_are_well_formed(story: Story) -> None:
+    """Prometheus takes them, and finds nothing."""
+    for query in queries():
+        if query.needs & LACKS:
+            assert not returns(story, query)
+
+
+def wanted(has: frozenset[str], had: frozenset[str]) -> list[Query]:
+    """Queries that return data with what a scenario has, and not with what the one before had."""
+    return [query for query in queries() if query.needs <= has and not (had and query.needs <= had)]
+
+
+def check(story: Story, has: frozenset[str], had: frozenset[str]) -> None:
+    asked = [query for query in wanted(has, had) if has != REGRESSION or query.needs]
     print(f"{len(asked)} of {len(queries())} queries")
-    assert len(asked) > len(queries()) * 0.6
-    empty = [f"{query.dashboard}: {query.panel}: {query.expr}" for query in asked if not answered(story, query)]
+    assert asked
+    empty = [f"{query.dashboard}: {query.panel}: {query.expr}" for query in asked if not returns(story, query)]
     assert not empty, "\n".join(empty)
 
 
-def answered(story: Story, query: Query) -> bool:
+def returns(story: Story, query: Query) -> bool:
     return bool(story.prometheus.query(query.expr))
-
-
-def test_those_that_need_more_are_well_formed(story: Story) -> None:
-    """Prometheus takes them, and finds nothing."""
-    for query in queries():
-        if not query.needs <= HAS:
-            story.prometheus.query(query.expr)

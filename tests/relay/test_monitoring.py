@@ -170,6 +170,19 @@ async def test_requests_that_cannot_be_read_are_counted_by_reason(pod: Pod) -> N
     assert pod.series().predictions == 9  # what was answered counts all the same
 
 
+async def test_a_label_beside_a_score_is_the_choice_only_where_it_is_said_to_be(pod: Pod, upstream: Upstream) -> None:
+    rows = json.dumps({"predictions": [{"score": 0.9, "decision": "no"}] * 3}).encode()
+    upstream.handle = says(answer(rows))
+    sex = "coalmine_slice_predictions_total", "sex", "F"
+    await pod.ask(post(INSTANCES, PREDICT, JSON + "X-Sex: F\r\n"))
+    await eventually(lambda: pod.series().predictions == 3)
+    assert (exposed(pod)[*sex, "1"], exposed(pod)[*sex, "0"]) == (3, 0)
+    pod.relay.use(monitored(prediction={"score": "score", "label": "decision", "positive": "yes"}))
+    await pod.ask(post(INSTANCES, PREDICT, JSON + "X-Sex: F\r\n"))
+    await eventually(lambda: pod.series().predictions == 6)
+    assert exposed(pod)[*sex, "0"] == 3
+
+
 async def test_answers_without_a_prediction(pod: Pod, upstream: Upstream) -> None:
     upstream.handle = says(answer(b'{"predictions": [[null], [null]]}'))
     await pod.ask(post(INSTANCES, PREDICT, JSON))

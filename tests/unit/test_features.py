@@ -55,10 +55,10 @@ def test_what_is_no_number_is_told_apart() -> None:
 
 def test_categories_of_the_baseline_and_others() -> None:
     counter = FeatureCounter(STATE, Bins(categories=("CA", "1")))
-    for value in ("CA", 1, 1.0, "1", True, "TX", None, 1.5):
+    for value in ("CA", 1, 1.0, "1", True, "TX", None, 1.5, math.nan):
         counter.add(value)
     assert counter.bins == [1, 3]
-    assert (counter.unseen, counter.missing) == (3, 1)
+    assert (counter.unseen, counter.missing, counter.nonfinite) == (3, 2, 1)
 
 
 def test_without_a_baseline_categories_get_places_as_they_come_and_not_for_ever() -> None:

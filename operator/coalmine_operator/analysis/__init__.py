@@ -1,8 +1,8 @@
 """Counts in, verdicts with evidence out: pure, and valid however often one looks.
 
 `evalue` and `baseline` hold the statistics, `effect` how large a difference is, `counts` the sums over pods and the
-bins, `rates`, `drift` and `shadow` what the presets make of an epoch, `verdicts` what the engine calls. `reference*` makes baselines
-of rows, `performance*` measures models; only the command line needs these.
+bins, `rates`, `drift` and `shadow` what the presets make of an epoch, `verdicts` what the engine calls. `reference*`
+makes baselines of rows, `performance*` measures models; only the command line needs these.
 """
 
 from .counts import freeze_bins, merge

@@ -95,7 +95,9 @@ class Watching:
         how = self.monitoring.prediction
         # A text has neither: it is known by its id, for the outcomes that come of it.
         scores = column_of(answer, how.score, kind="number") if self._predicts else None
-        labels = column_of(answer, how.label, kind="label") if self._predicts else None
+        # Whoever has a score has chosen by its threshold, unless it is said where the choice stands.
+        chosen = how.label or scores is None or self.monitoring.task == "multiclass"
+        labels = column_of(answer, how.label, kind="label") if self._predicts and chosen else None
         if scores is None and labels is None and self._predicts:
             bump(watched.read_failures, "no_prediction")
             return None

@@ -56,7 +56,11 @@ class FeatureCounter:
         if value is None:
             self.missing += 1
         elif not self.numeric:
-            self._add_category(category(value))
+            if isinstance(value, float) and not isfinite(value):
+                self.missing += 1
+                self.nonfinite += 1
+            else:
+                self._add_category(category(value))
         elif isinstance(value, str):
             self.unseen += 1
         else:
