@@ -81,11 +81,14 @@ def test_a_file_for_prometheus(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_a_resource_for_the_prometheus_operator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = {**MANIFEST, "metadata": {"name": "other"}}
-    assert rules(manifest(tmp_path, MANIFEST, other), "--format", "prometheusrule") == 0
+    assert rules(manifest(tmp_path, MANIFEST, other), "--format", "prometheusrule", "--label", "release=a=b") == 0
     documents = list(yaml.safe_load_all(capsys.readouterr().out))
     assert [one["kind"] for one in documents] == ["PrometheusRule"] * 2
     assert [one["metadata"]["name"] for one in documents] == ["coalmine-fraud", "coalmine-other"]
     assert documents[0]["metadata"]["namespace"] == "shop"
+    assert documents[0]["metadata"]["labels"] == {
+        "app.kubernetes.io/name": "coalmine", "coalmine.dev/modeldeployment": "fraud", "release": "a=b",
+    }  # fmt: skip
     assert documents[1]["spec"]["groups"][0]["name"] == "coalmine.default.other.service"
 
 
@@ -113,6 +116,10 @@ def bad(folder: Path, what: str) -> tuple[list[str], str]:
         case "a baseline of another model":
             file.write_bytes(api.encode_baseline(BASELINE).replace(b'"fraud"', b'"other"'))
             return [manifest(folder), "--baseline", str(file)], "give its own"
+        case "labels of a file":
+            return [manifest(folder), "--label", "a=b"], "--format prometheusrule"
+        case "no label":
+            return [manifest(folder), "--format", "prometheusrule", "--label", "a"], "write KEY=VALUE"
         case "no baseline":
             file.write_text("{}")
             return [manifest(folder), "--baseline", str(file)], "baseline.json: "
@@ -125,7 +132,7 @@ def bad(folder: Path, what: str) -> tuple[list[str], str]:
     "what",
     [
         "no file", "nothing monitored", "an unknown alert", "no baseline there", "a baseline of another model",
-        "no baseline", "two models and a baseline",
+        "no baseline", "two models and a baseline", "labels of a file", "no label",
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

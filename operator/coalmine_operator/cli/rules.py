@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +35,14 @@ Format = Literal["prometheus", "prometheusrule"]
     metavar="FILE",
     help="The model's baseline.json: over how many rows its performance was seen to spread.",
 )
-def rules(manifest: str, form: Format, baseline_file: Path | None) -> None:
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A label of the PrometheusRule, by which your Prometheus selects it. May be repeated.",
+)
+def rules(manifest: str, form: Format, baseline_file: Path | None, labels: tuple[str, ...]) -> None:
     """Print recording and alerting rules as YAML. MANIFEST may be - for standard input."""
     checked = check(manifest, cluster=False)
     if checked.problems:
@@ -43,11 +51,16 @@ def rules(manifest: str, form: Format, baseline_file: Path | None) -> None:
     if not monitored:
         raise CliError(f"{manifest}: spec.monitoring: is absent: there is nothing to make rules for", code=2)
     baseline = _baseline(baseline_file, monitored) if baseline_file else None
-    click.echo(show(monitored, form, baseline), nl=False)
+    click.echo(show(monitored, form, baseline, _labels(labels, form)), nl=False)
 
 
-def show(deployments: list[ModelDeployment], form: Format, baseline: Baseline | None = None) -> str:
-    """The rules of all of them as YAML: one file, or one PrometheusRule each."""
+def show(
+    deployments: list[ModelDeployment],
+    form: Format,
+    baseline: Baseline | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> str:
+    """The rules of all of them as YAML: one file, or one PrometheusRule each, with `labels`."""
     found = {
         (one.metadata.name, one.metadata.namespace): render_rules(
             one.spec, one.metadata.name, one.metadata.namespace, baseline
@@ -56,8 +69,18 @@ def show(deployments: list[ModelDeployment], form: Format, baseline: Baseline | 
     }
     documents: list[dict[str, Any]] = [{"groups": [group for groups in found.values() for group in groups]}]
     if form == "prometheusrule":
-        documents = [as_prometheus_rule(*named, groups) for named, groups in found.items()]
+        documents = [as_prometheus_rule(*named, groups, labels or {}) for named, groups in found.items()]
     return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+def _labels(given: tuple[str, ...], form: Format) -> dict[str, str]:
+    if given and form != "prometheusrule":
+        raise CliError("--label: a file of rules has no labels: give it with --format prometheusrule", code=2)
+    pairs = [text.partition("=") for text in given]
+    for text, (key, equals, _) in zip(given, pairs, strict=True):
+        if not key or not equals:
+            raise CliError(f"--label: {text!r} is no label: write KEY=VALUE, such as release=prometheus", code=2)
+    return {key: value for key, _, value in pairs}
 
 
 def _baseline(file: Path, deployments: list[ModelDeployment]) -> Baseline:

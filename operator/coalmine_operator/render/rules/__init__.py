@@ -7,11 +7,12 @@ and how (`coalmine:feature_psi:baseline`); none tells its window, so that dashbo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ...api.baseline import Baseline
 from ...api.spec import ModelDeploymentSpec
+from ..labels import MODELDEPLOYMENT
 from .alerts import Alert, alert_rules
 from .alerts_data import data_alerts
 from .alerts_quality import fairness_alerts, quality_alerts
@@ -76,15 +77,17 @@ def alerts_of(parameters: Parameters) -> list[Alert]:
     ]
 
 
-def as_prometheus_rule(name: str, namespace: str, found: list[dict[str, Any]]) -> dict[str, Any]:
-    """The custom resource that the Prometheus operator reads."""
+def as_prometheus_rule(
+    name: str, namespace: str, found: list[dict[str, Any]], labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """The custom resource that the Prometheus operator reads, with `labels` beside its own."""
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
         "metadata": {
             "name": f"coalmine-{name}",
             "namespace": namespace,
-            "labels": {"app.kubernetes.io/name": "coalmine", "coalmine.dev/modeldeployment": name},
+            "labels": {"app.kubernetes.io/name": "coalmine", MODELDEPLOYMENT: name, **labels},
         },
         "spec": {"groups": found},
     }
