@@ -96,6 +96,14 @@ class Names:
         yield from pods("coalmine_feature_nonfinite", (0, 0), {"feature": "sex"})
         yield from gauges("feature", "sex", {"ratio": api.ratios(self.column)})
 
+    def as_output(self, name: str) -> Iterator[Series]:
+        """As a sidecar counts names that a model answers: by class, whatever the baseline has."""
+        a, b, c, unseen, missing = np.transpose(self.live).tolist()
+        for place, counts in {"a": a, "b": b, "c": c, "d": [unseen[0], 0], "e": [0, unseen[1]]}.items():
+            yield from pods("coalmine_output_class", counts, {"output": name, "class": place})
+        yield from pods("coalmine_output_bin", missing, {"output": name, "bin": "missing"})
+        yield from gauges("output", name, {"ratio": api.ratios(self.column)})
+
 
 def gauges(kind: str, name: str, parts: dict[str, dict[str, float]]) -> Iterator[Series]:
     """As the operator tells them, twice: another replica of it may be on its way out."""
@@ -174,7 +182,10 @@ def bins(kind: str, columns: dict[str, Numbers | Names]) -> dict[str, Samples]:
 
 def expected(statistic: str, warn: float) -> dict[str, Samples]:
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
-    columns: dict[str, dict[str, Numbers | Names]] = {"feature": {"age": AGE, "sex": SEX}, "output": {"score": SCORE}}
+    columns: dict[str, dict[str, Numbers | Names]] = {
+        "feature": {"age": AGE, "sex": SEX},
+        "output": {"score": SCORE, "label": SEX},
+    }
     for kind, named in columns.items():
         found |= bins(kind, named)  # type: ignore[arg-type] - lists are sequences
         drifted = []
@@ -196,6 +207,8 @@ def expected(statistic: str, warn: float) -> dict[str, Samples]:
                     found.setdefault(record, []).append(sample)
             c, rows = column.counts(), sum(ROWS)
             nonfinite = 6 if isinstance(column, Numbers) else 0
+            if kind == "output" and not isinstance(column, Numbers):
+                continue  # names have neither
             for word, count in (("missing", c[-2]), ("unseen", c[-1]), ("nonfinite", nonfinite)):
                 found.setdefault(f"coalmine:{kind}_{word}:ratio", []).append((of, count / rows))
             found.setdefault(f"coalmine:{kind}:completeness", []).append((of, 1 - c[-2] / rows))
@@ -210,6 +223,8 @@ def strangers() -> Iterator[Series]:
         yield counted(
             "coalmine_feature_bin", 5000, {**FRAUD, **V3, "feature": "age", "bin": "missing", "pod": "x"}, other
         )
+    # Whole numbers are counted as classes, too.
+    yield counted("coalmine_output_class", 300, {**FRAUD, **V3, "output": "score", "class": "1", "pod": "p0"})
     for name in ("bin", "upto"):
         yield counted(
             f"coalmine_feature_{name}", 900, {**FRAUD, **V3, "feature": "age", "bin": "[1.0,2.0)", "pod": "p0"}
@@ -226,6 +241,7 @@ CASES: list[tuple[Statistic, float]] = [
 def test_against_numpy_and_scipy(statistic: Statistic, warn: float, tmp_path: Path) -> None:
     parameters = replace(EVERYTHING, statistic=statistic, warn=warn)
     series = [*AGE.series("feature", "age"), *SEX.series(), *SCORE.series("output", "score"), *strangers()]
+    series += SEX.as_output("label")
     assert differences(tmp_path, parameters, "data", series, expected(statistic, warn)) == ""
 
 

@@ -117,12 +117,26 @@ def _bins(scope: Scope, kind: Kind) -> Iterator[Rule]:
     live = scope.increase(f"coalmine_{kind}_bin_total", bins)
     baseline = scope.gauge(f"coalmine_{kind}_baseline_ratio", bins)
     counted = f"({live}\nand {baseline})\nor ({baseline} * 0 and on ({by}) {live})"
+    if kind == "output":
+        counted = f"{_classes(scope, by, baseline)}\nor {counted}"
     yield scope.record(f"coalmine:{kind}_bin:increase", counted)
     rows = f"sum by ({by}) ({scope.own(f'coalmine:{kind}_bin:increase')})"
     yield scope.record(f"coalmine:{kind}_rows:increase", rows)
     part = scope.recorded(f"coalmine:{kind}_bin:increase", bins)
     whole = scope.recorded(f"coalmine:{kind}_rows:increase", by)
     yield scope.record(f"coalmine:{kind}_bin:ratio", f"{part}\n/ on ({by}) group_left () ({whole} > 0)")
+
+
+def _classes(scope: Scope, by: str, baseline: str) -> str:
+    """Rows of an output that is a name, which sidecars count by class, in its baseline's bins.
+
+    Whole numbers are counted both ways: where the baseline has them in order they are no names.
+    """
+    counted = scope.increase("coalmine_output_class_total", f"{by}, class")
+    named = f'sum by ({by}, bin) (label_replace({counted}, "bin", "$1", "class", "(.*)"))'
+    named = f"({named}\nunless on ({by}) {scope.gauge('coalmine_output_baseline_upto', f'{by}, bin')})"
+    other = f'label_replace(sum by ({by}) ({named}\nunless {baseline}), "bin", "unseen", "", "")'
+    return f"({named}\nand {baseline})\nor ({other}\nand {baseline})"
 
 
 def _statistics(scope: Scope, kind: Kind) -> Iterator[Rule]:
