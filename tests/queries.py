@@ -48,10 +48,10 @@ class Query(Struct, frozen=True, kw_only=True):
 
 
 def queries(**variables: str) -> list[Query]:
-    """Every target of every panel. `variables`: namespace, modeldeployment, model, version, feature, as regular
+    """Every target of every panel. `variables`: namespace, modeldeployment, model, version, feature, output, as regular
     expressions; all by default."""
     values = {**_GRAFANA, "namespace": ".*", "modeldeployment": ".*", "model": ".*", "version": ".*"}
-    values |= {"feature": ".*"} | variables
+    values |= {"feature": ".*", "output": ".*"} | variables
     return [
         Query(dashboard=name, panel=title, expr=filled(expr, values), needs=needs(expr))
         for name, dashboard in DASHBOARDS.items()
