@@ -9,7 +9,8 @@ from typing import Any, get_args
 import pytest
 from msgspec.structs import replace
 from tests.chart.promtool import needs_promtool, tool
-from tests.unit.alert_cases import BLIND, CASES, DEPLOYMENT, LABELS, TIMES, drop, seen
+from tests.unit.alert_cases import BLIND, CASES, TIMES
+from tests.unit.alert_series import DEPLOYMENT, LABELS, drop, seen
 from tests.unit.rulebook import EVERYTHING, FRAUD, MINUTES, OWN, Series, counted, gauge, run
 
 from coalmine_operator.api.spec import AlertMatch, AutoRollback

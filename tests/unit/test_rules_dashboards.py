@@ -12,7 +12,7 @@ from tests.unit import test_rules_drift as drift
 from tests.unit import test_rules_fairness as fairness
 from tests.unit import test_rules_performance as performance
 from tests.unit import test_rules_service as service
-from tests.unit.alert_cases import DEPLOYMENT, OPERATOR, SIDECAR
+from tests.unit.alert_series import DEPLOYMENT, OPERATOR, SIDECAR
 from tests.unit.rulebook import EVERYTHING, FRAUD, LOOK, OWN, Series, counted, gauge, pods, run
 
 from coalmine_operator.render.rules import groups
