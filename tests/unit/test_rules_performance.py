@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import pytest
 from msgspec.structs import replace
 from scipy import stats
 from sklearn import metrics
@@ -269,6 +268,14 @@ def test_regression_against_scikit_learn(tmp_path: Path) -> None:
     assert differences(tmp_path, parameters, "quality", series, found) == ""
 
 
-@pytest.mark.parametrize("task", ["binary"])
-def test_every_record_is_held_against_an_oracle(task: str) -> None:
+def test_every_record_is_held_against_an_oracle() -> None:
     assert set(binary()) == records(EVERYTHING, "quality")
+
+
+def test_without_labels_only_estimates_are_recorded() -> None:
+    without = records(replace(EVERYTHING, feedback=False), "quality")
+    assert without < records(EVERYTHING, "quality")
+    assert {"coalmine:auc:ratio", "coalmine:recall:ratio"} <= without
+    assert not {name for name in without if "label" in name or "concept" in name or "outcome" in name}
+    for task in ("multiclass", "regression", "ranking", "text"):
+        assert records(replace(EVERYTHING, feedback=False, task=task), "quality") == set()

@@ -17,10 +17,14 @@ ESTIMATED: Final = ("auc", "accuracy", "precision", "recall", "f1")
 
 def performance_records(scope: Scope, parameters: Parameters) -> Iterator[Rule]:
     task = parameters.task
+    if not _truths(parameters):
+        return
     if task in ("binary", "multiclass"):
         yield from _confusion(scope, parameters)
     if task in ("binary", "ranking"):
         yield from _curves(scope, parameters)
+    if not parameters.feedback:
+        return
     if task == "binary":
         yield from _probabilities(scope)
         yield from _concept_drift(scope)
