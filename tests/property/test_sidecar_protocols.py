@@ -9,19 +9,11 @@ from hypothesis import strategies as st
 from msgspec import json
 
 from coalmine_sidecar.jsonpath import EVERY, path_problem, steps_of
-from coalmine_sidecar.protocols import (
-    EXTRACT_FAILURES,
-    REQUEST_FAILURES,
-    Answer,
-    Asked,
-    Wanted,
-    column_of,
-    extract,
-    prediction_id,
-    read_request,
-    v2,
-)
+from coalmine_sidecar.protocols import EXTRACT_FAILURES, Answer, extract, v2
+from coalmine_sidecar.protocols.columns import column_of, prediction_id
+from coalmine_sidecar.protocols.inputs import read_request
 from coalmine_sidecar.protocols.outputs import MAX_COLUMNS, MAX_ROWS, MAX_WIDTH
+from coalmine_sidecar.protocols.wanted import REQUEST_FAILURES, Asked, Wanted
 
 few = settings(max_examples=80, deadline=None)
 

@@ -8,8 +8,10 @@ from msgspec import json
 from tests.relay.grpc_model import INFER, field, infer_response, tensor
 
 from coalmine_sidecar.monitoring import Monitoring, Output, Prediction
-from coalmine_sidecar.protocols import Answer, Wanted, column_of, extract, prediction_id, wanted_of_answers
+from coalmine_sidecar.protocols import Answer, extract
+from coalmine_sidecar.protocols.columns import column_of, prediction_id, wanted_of_answers
 from coalmine_sidecar.protocols.outputs import MAX_COLUMNS, MAX_ROWS
+from coalmine_sidecar.protocols.wanted import Wanted
 
 JSON = b"application/json"
 

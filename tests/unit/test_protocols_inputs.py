@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from msgspec import json
 
-from coalmine_sidecar.protocols import Asked, Wanted, read_request
+from coalmine_sidecar.protocols.inputs import read_request
 from coalmine_sidecar.protocols.outputs import MAX_ROWS
+from coalmine_sidecar.protocols.wanted import Asked, Wanted
 
 JSON = b"application/json"
 #: Three columns by their names, by JSON paths from each document, or by positions.

@@ -7,7 +7,8 @@ import pytest
 from msgspec import json
 from tests.relay.grpc_model import INFER, field, tensor, varint
 
-from coalmine_sidecar.protocols import Asked, Wanted, read_request
+from coalmine_sidecar.protocols.inputs import read_request
+from coalmine_sidecar.protocols.wanted import Asked, Wanted
 
 NAMED = Wanted([("age", ""), ("city", ""), ("x2", "x[1]")])
 

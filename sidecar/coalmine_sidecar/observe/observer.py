@@ -17,11 +17,12 @@ from ..telemetry.counters import bump
 from .budget import CpuBudget
 from .record import record
 from .stream import Follower
-from .watching import Remembering, Watching
 
 if TYPE_CHECKING:
+    from ..feedback.predicted import Predicted
     from ..monitoring import Monitoring
     from ..relay.question import Question
+    from .watching import Watching
 
 MAX_QUEUED: Final = 1024
 MAX_QUEUED_BYTES: Final = 8 << 20
@@ -34,8 +35,10 @@ _GZIP: Final = b"\x1f\x8b"
 _Offered = tuple[Series, EpochCell | None, bytes, bytes, int | None, "Question | None", bytes]
 
 
-class Beside(Remembering, Protocol):
+class Beside(Protocol):
     """See coalmine_sidecar.beside."""
+
+    def remember(self, predicted: Predicted, other: str) -> None: ...
 
     def log(
         self,
@@ -174,6 +177,8 @@ class Observer:
     def _watching_as(self, monitoring: Monitoring) -> Watching:
         watching = self._watching
         if watching is None or watching.monitoring is not monitoring:
+            from .watching import Watching  # most pods do not need it, and what it brings
+
             remembers = self._beside is not None and monitoring.feedback is not None
             self._watching = watching = Watching(monitoring, self._beside if remembers else None)
         return watching

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ..feedback.labels import class_text
 from ..feedback.predicted import Predicted
 from ..monitoring import Monitoring
-from ..protocols import Answer, Asked, Value, Wanted, column_of, prediction_id, read_request, wanted_of_answers
+from ..protocols import Answer, Value
+from ..protocols.columns import column_of, prediction_id, wanted_of_answers
+from ..protocols.inputs import read_request
 from ..protocols.outputs import MAX_ROWS
+from ..protocols.wanted import Asked, Wanted
 from ..telemetry.counters import bump
 from ..telemetry.outputs import MAX_CLASS_LENGTH
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import openai, plain, v1, v2, v2_grpc
+from . import openai, v1, v2, v2_grpc
 from .jsontext import read_json, read_lines
 from .outputs import Answer, failure
-from .picking import add_picked
 from .wanted import Wanted
 
 _V1_VERBS: Final = (b":predict", b":regress", b":classify")
@@ -36,6 +35,8 @@ def extract(
     route = path.partition(b"?")[0]
     answer = _extract(protocol, route, content_type, json_length, body, outputs, posted)
     if outputs is not None:
+        from .picking import add_picked  # most pods never need it, nor `plain`
+
         head = body if json_length is None else body[: max(0, json_length)]
         add_picked(answer, outputs, head, content_type, other=is_other(protocol, route))
     return answer
@@ -62,7 +63,11 @@ def _extract(
     if route == b"/v2" or (route.startswith(_API_ROOTS) and not scoring):
         return Answer()
     if b"json" not in content_type:
-        return plain.read_csv(body, wanted) if scoring and content_type.startswith(b"text/csv") else Answer()
+        if not (scoring and content_type.startswith(b"text/csv")):
+            return Answer()
+        from . import plain
+
+        return plain.read_csv(body, wanted)
     if protocol == "openai":
         return Answer()  # Its paths are known, and this is none of them.
     if protocol == "auto":
@@ -73,6 +78,8 @@ def _extract(
 def _sniff(route: bytes, content_type: bytes, body: bytes, wanted: Wanted | None, asked: bool) -> Answer:
     try:
         if b"lines" in content_type or b"jsonl" in content_type:
+            from . import plain
+
             return plain.read_lines(read_lines(body), wanted)
         document = read_json(body)
     except (ValueError, RecursionError):
@@ -83,6 +90,8 @@ def _sniff(route: bytes, content_type: bytes, body: bytes, wanted: Wanted | None
             return v2.read(body, None, wanted)
         if any(key in document for key in v1.KEYS):
             return v1.read_document(document, wanted)
+    from . import plain
+
     if (known := plain.read_known(document, wanted)) is not None:
         return known
     if not asked:

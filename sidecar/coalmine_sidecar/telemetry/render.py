@@ -21,7 +21,6 @@ from .generations import generation_metrics
 from .histograms import add_histogram
 from .outputs import OTHER, OutputCounter
 from .store import RevisionCounters, Telemetry
-from .watchedmetrics import watched_metrics
 
 _REVISION: Final = ("model", "version", "track")
 _SERIES: Final = (*_REVISION, "role")
@@ -54,7 +53,10 @@ class TelemetryCollector(Collector):
         yield from _requests(series)
         yield from _observations(ingress)
         yield from generation_metrics(_REVISION, [(labels, s.generations) for labels, s in ingress])
-        yield from watched_metrics(_REVISION, ingress)
+        if any(s.watched is not None for _, s in ingress):
+            from .watchedmetrics import watched_metrics  # for those who are monitored
+
+            yield from watched_metrics(_REVISION, ingress)
         yield from _routing(telemetry, model, revisions)
         yield from _shadows(revisions)
         yield from _queue(telemetry, model)

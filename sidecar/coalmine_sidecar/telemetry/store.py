@@ -12,7 +12,6 @@ from ..contract import KEPT_EPOCHS, REASONS, Resources, Routing, Track
 from .counters import EpochCell, QueueCounters, Series, bump, zeros
 from .outputs import MAX_NAME_LENGTH, printable
 from .shadow import ShadowCounters
-from .watched import Watched
 
 #: `shadow`: copies of requests, whose answers no client gets.
 Role = Literal["ingress", "local", "shadow"]
@@ -201,6 +200,8 @@ class Telemetry:
             | {name: cuts for name, cuts in edges.items() if name not in frozen},
             {name: bins.center for name, bins in frozen.items()},
         )
+        from .watched import Watched  # for those who are monitored
+
         if series.watched is None or not series.watched.counts_as(monitoring, baseline):
             series.watched = Watched(monitoring, baseline)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..monitoring import MAX_GROUPS, Baseline, Monitored, Monitoring, ScoreBins
-from ..protocols import REQUEST_FAILURES
+from ..protocols.wanted import REQUEST_FAILURES
 from .features import FeatureCounter
 from .outputs import OutputSet
 from .performance import PerformanceCounters
