@@ -28,8 +28,12 @@ LEFT_OUT = {
     "relay/tls.py": "a subclass of a built-in exception",
     "observe/resources.py": "it runs twice a minute",
     "telemetry/exposition.py": "it runs when somebody scrapes",
+    "telemetry/performancemetrics.py": "it runs when somebody scrapes",
     "telemetry/render.py": "it runs when somebody scrapes",
     "telemetry/snapshot.py": "it runs when the operator asks",
+    "telemetry/valuemetrics.py": "it runs when somebody scrapes",
+    "telemetry/watched.py": "it runs when the routing file changes",
+    "telemetry/watchedmetrics.py": "it runs when somebody scrapes",
 }
 
 
