@@ -61,7 +61,7 @@ test-compiled: $(VENV)/.dev ## the sidecar's tests once more, with the sidecar c
 .PHONY: test-cluster
 test-cluster: $(VENV)/.dev ## the tests on a real Kubernetes node alone, or on the cluster of COALMINE_KUBECONFIG
 	$(BIN)/python -m tests.cluster.lab build
-	$(BIN)/pytest -n auto --no-loadscope-reorder tests/cluster
+	$(BIN)/pytest -n auto --no-loadscope-reorder --durations=15 tests/cluster
 
 .PHONY: acceptance
 acceptance: $(VENV)/.dev ## monitoring on data that nobody here made (fetched as wheels by pip): 15 minutes; needs prometheus
