@@ -96,6 +96,8 @@ class _Line:
         self.desired: Desired | None = None
         self.monitored: DeploymentMonitored | None = None
         self.failures = 0
+        #: What is wrong with baselines, by revision, as last told.
+        self.baselines: dict[str, str] = {}
         self.task: asyncio.Task[None]
 
     async def rest(self, seconds: float) -> None:
@@ -287,6 +289,7 @@ class Runtime:
         observed = await self._platform.observe(key)
         counted = self._platform.monitored(key) if observed.baselines else {}
         line.monitored = look(line.monitored, desired.spec, desired.metadata, observed, counted, self._clock())
+        _tell_baselines(key, line, observed)
         taken = list(line.waiting)
         status, plan = self._decide(
             desired.spec,
@@ -323,6 +326,18 @@ class Runtime:
         for one in line.waiting:
             if not one.answer.done():
                 one.answer.set_exception(error)
+
+
+def _tell_baselines(key: str, line: _Line, observed: Observed) -> None:
+    """Of stable there is no verdict that would say it."""
+    found = {name: state.message for name, state in observed.baselines.items() if state.problem}
+    for name, message in found.items():
+        if line.baselines.get(name) != message:
+            logger.warning("%s: %s: no baseline: %s", key, name, message)
+    for name in line.baselines.keys() - found.keys():
+        if name in observed.baselines:
+            logger.info("%s: %s: its baseline is there", key, name)
+    line.baselines = found
 
 
 def _answer(one: _Waiting, status: Status, plan: Plan) -> None:

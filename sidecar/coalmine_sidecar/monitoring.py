@@ -104,11 +104,15 @@ class Output(_Part, frozen=True):
 
 
 class Slice(_Part, frozen=True):
-    """Groups of rows, by a value of the request (`path` as in Feature) or by a header: exactly one of them."""
+    """Groups of rows, by a value of the request (`path` as in Feature) or by a header: exactly one of them.
+
+    `privileged`: a group that is counted by name however many others come before it.
+    """
 
     attribute: Name
     path: Path = ""
     header: Annotated[str, Meta(max_length=128)] = ""
+    privileged: Annotated[str, Meta(max_length=128)] = ""
 
 
 class PredictionId(_Part, frozen=True):

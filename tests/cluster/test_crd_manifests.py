@@ -173,7 +173,12 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     (M, {"features": [{"name": "a", "path": "b[*]"}]}, f"{M}.features[0].path", "is no path: write one like $.inst"),
     (M, {"features": [{"name": "a", "path": "$[*][*]"}]}, f"{M}.features[0].path", "has [*] more than once, and it"),
     (M, {"baseline": {}}, f"{M}.baseline", "give a configMap or a file, one of them"),
-    (M, {"baseline": {"file": "a"}}, f"{M}.baseline.file", "is for `coalmine run`: in a cluster give a configMap"),
+    (
+        M,
+        {"baseline": {"file": "a"}},
+        f"{M}.baseline.file",
+        "is for `coalmine run` (`coalmine lint --local`): in a cluster give a configMap",
+    ),
     (M, {"baseline": {"configMap": "a", "digest": "0"}}, f"{M}.baseline.digest", "write sha256: and 64 digits from 0"),
     (M, {"feedback": {"redis": {"url": "redis://a:b@c"}}}, f"{M}.feedback.redis.url", "Invalid value: names a user or"),
     (M, {"feedback": {"ttl": "a week"}}, f"{M}.feedback.ttl", NO_DURATION),

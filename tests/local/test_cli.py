@@ -124,7 +124,8 @@ def test_lint_warns_of_what_is_looked_for_elsewhere_here(tmp_path: Path) -> None
     (tmp_path / "fraud.yaml").write_text(GOOD + "  monitoring: {baseline: {file: v1.json}}\n")
     assert coalmine("lint", "--local", "fraud.yaml", cwd=tmp_path).stdout == "fraud.yaml: ok: 1 ModelDeployment\n"
     assert coalmine("lint", "fraud.yaml", cwd=tmp_path, code=2).stdout.splitlines() == [
-        'fraud.yaml: spec.monitoring.baseline.file: "v1.json" is for `coalmine run`: in a cluster give a configMap'
+        'fraud.yaml: spec.monitoring.baseline.file: "v1.json" is for `coalmine run` (`coalmine lint --local`): '
+        "in a cluster give a configMap"
     ]
 
 

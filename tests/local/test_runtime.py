@@ -186,6 +186,23 @@ async def test_windows_of_drift_end_though_nothing_happens(runtime: Runtime, mem
     assert runtime.monitored() == []
 
 
+async def test_a_baseline_that_is_not_there_is_told_once(
+    runtime: Runtime, memory: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
+    await settle(runtime, memory)
+    caplog.set_level("INFO")
+    memory.counted = lambda _: Monitored()
+    memory.observed = replace(memory.observed, baselines={"r": BaselineState(problem="missing", message="b.json: no")})
+    for _ in range(3):
+        memory.notify(KEY)
+        await asyncio.sleep(1)
+    assert [record.getMessage() for record in caplog.records] == ["default/fraud: r: no baseline: b.json: no"]
+    memory.observed = replace(memory.observed, baselines={"r": BaselineState(digest="sha256:1")})
+    memory.notify(KEY)
+    await asyncio.sleep(1)
+    assert caplog.records[-1].getMessage() == "default/fraud: r: its baseline is there"
+
+
 async def test_wake_at_is_kept(memory: Memory) -> None:
     def decide(*_: Any, **__: Any) -> tuple[Status, Plan]:
         return Status(), Plan(wake_at=asyncio.get_running_loop().time() + 7)

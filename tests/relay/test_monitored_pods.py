@@ -169,6 +169,18 @@ async def test_redis_keeps_predictions_when_their_pod_is_gone(
         await settled(pods[1:], 4)
 
 
+async def test_a_request_for_feedback_that_is_none_leaves_no_traceback(model: Upstream, tmp_path: Path) -> None:
+    file = tmp_path / "routing.json"
+    file.write_bytes(encode_routing(routing(revision("a", 100), monitoring={"feedback": {}})))
+    async with sidecar(file, model.port) as pod:
+        twice = post(b"{}", "/feedback", JSON + "Content-Type: text/plain\r\n")
+        assert (await ask(pod.ingress, twice)).status in (400, 415)
+        assert (await ask(pod.ingress, post(b"{}", "/feedback", JSON + f"X-Long: {'x' * 9000}\r\n"))).status >= 400
+        pod.terminate()
+        _, log = await pod.ended()
+    assert "Traceback" not in log
+
+
 async def test_payloads_are_logged_and_secrets_are_not(model: Upstream, tmp_path: Path) -> None:
     log = tmp_path / "payloads.jsonl"
     monitoring = {"payloadLog": {"percent": 100, "file": str(log), "redact": ["$.inputs[0].name"]}}

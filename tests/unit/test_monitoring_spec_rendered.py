@@ -86,7 +86,7 @@ def test_says_what_the_spec_says() -> None:
             monitoring.Feature(name="mean radius (µm)"),
         ),
         slices=(
-            monitoring.Slice(attribute="sex", path="x[1]"),
+            monitoring.Slice(attribute="sex", path="x[1]", privileged="1"),
             monitoring.Slice(attribute="country", header="x-country"),
         ),
         feedback=monitoring.Feedback(
@@ -173,7 +173,8 @@ def test_baselines_without_end_leave_room_for_the_rest_of_the_file() -> None:
 def test_files_are_for_this_machine() -> None:
     given = deployment(baseline={"file": "v3.json"}, payloadLog={"file": "log.jsonl"})
     assert list(map(str, problems(given.metadata, given.spec, SETTINGS))) == [
-        'spec.monitoring.baseline.file: "v3.json" is for `coalmine run`: in a cluster give a configMap',
+        'spec.monitoring.baseline.file: "v3.json" is for `coalmine run` (`coalmine lint --local`): '
+        "in a cluster give a configMap",
         'spec.monitoring.payloadLog.file: "log.jsonl" is for `coalmine run`: '
         "a sidecar in a cluster has no disk, so give a url",
     ]

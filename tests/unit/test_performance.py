@@ -371,6 +371,15 @@ def test_groups_are_bounded_whatever_clients_send() -> None:
     assert (groups["_missing"].labels[3], groups["_other"].labels[3]) == (100, 400 - MAX_GROUPS)
 
 
+def test_the_privileged_group_has_its_place_whoever_comes_first() -> None:
+    pod = counters(slices=(Slice(attribute="s", header="x-s", privileged="M"),))
+    for name in [*(f"junk {i}" for i in range(50)), "M"]:
+        pod.predicted(Predicted("p", "a", 0.0, [0.9], [None], [[name]]))
+    (groups,) = pod.slices.groups
+    assert groups["M"].predictions == [0, 1]
+    assert len(groups) == MAX_GROUPS + 1
+
+
 def test_slices_of_several_classes_are_about_the_positive_one() -> None:
     pod = counters("multiclass", slices=(Slice(attribute="s", header="x-s"),), prediction=Prediction(positive="hire"))
     part = Predicted("p", "a", 0.0, [None] * 3, ["hire", "wait", None], [["g"]])

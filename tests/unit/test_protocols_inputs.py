@@ -319,3 +319,12 @@ def test_one_column_may_be_wanted_twice() -> None:
 def test_a_wrong_path_is_refused() -> None:
     with pytest.raises(ValueError, match=r"age: path '\$\.rows\[x\]': \[x\] is neither"):
         Wanted([("age", "$.rows[x]")])
+
+
+@pytest.mark.parametrize("path", ["", "x[2]"])
+def test_a_name_may_say_the_position_itself(path: str) -> None:
+    tensor = {"name": "x", "shape": [1, 4], "datatype": "FP64", "data": [0.0, 1.0, 2.0, 3.0]}
+    body = json.encode({"inputs": [tensor]})
+    asked = read_request("auto", b"/v2/models/m/infer", b"application/json", None, body, Wanted([("x[2]", path)]))
+    assert [*asked.columns["x[2]"]] == [2.0]
+    assert Wanted([("age [years", "")]).plain == (("age [years", "age [years"),)

@@ -42,6 +42,11 @@ def monitoring(part: Monitoring) -> Found:
         yield "prediction.threshold", f"{show(part.prediction.threshold)} is no probability: write 0 to 1"
     if part.slices and part.task in ("regression", "text"):
         yield "slices", f"compare who gets a class, and task {part.task} has none: leave them out"
+    if part.task == "multiclass":
+        for index, one in enumerate(part.slices):
+            if one.favourable != part.prediction.positive:
+                remedy = "of several classes one is counted: write it as prediction.positive, too"
+                yield f"{index_path('slices', index)}.favourable", f"{show(one.favourable)}: {remedy}"
 
 
 def prediction_id(part: PredictionId) -> Found:
@@ -85,6 +90,8 @@ def feedback(part: Feedback) -> Found:
         yield "path", f"{show(part.path)} is no path: begin with / and write what is not ASCII as %XX"
     if part.ttl <= 0:
         yield "ttl", f"{part.ttl} is not over 0s"
+    if part.path == "/":
+        yield "path", '"/" would take what is for the model: write another one, such as /feedback'
 
 
 def slice_(part: Slice) -> Found:

@@ -151,6 +151,8 @@ def show(file: Path, image: Path | None, width: int | None) -> None:
     except ValueError as error:
         raise CliError(f"{file}: {error}", code=2) from error
     digest = files.digest_of(data)
+    if image and image.suffix.lower() != ".svg":
+        raise CliError(f"--image {image}: pictures are SVG: call it {image.stem}.svg", code=2)
     if image:
         from .baseline_picture import picture
 

@@ -54,7 +54,8 @@ def render_monitoring(
         outputs=tuple(contract.Output(name=one.name, path=one.path) for one in monitoring.outputs),
         features=tuple(contract.Feature(name=one.name, path=one.path, type=one.type) for one in monitoring.features),
         slices=tuple(
-            contract.Slice(attribute=one.attribute, path=one.path, header=one.header) for one in monitoring.slices
+            contract.Slice(attribute=one.attribute, path=one.path, header=one.header, privileged=one.privileged)
+            for one in monitoring.slices
         ),
         feedback=_feedback(monitoring.feedback),
         payload_log=_payload_log(monitoring.payload_log, folder),
@@ -70,7 +71,9 @@ def problems(spec: ModelDeploymentSpec) -> Iterator[Problem]:
         return
     if monitoring.baseline is not None and (file := monitoring.baseline.file):
         path = "spec.monitoring.baseline.file"
-        yield Problem(path, f"{show(file)} is for `coalmine run`: in a cluster give a configMap")
+        yield Problem(
+            path, f"{show(file)} is for `coalmine run` (`coalmine lint --local`): in a cluster give a configMap"
+        )
     if monitoring.payload_log is not None and (file := monitoring.payload_log.file):
         path = "spec.monitoring.payloadLog.file"
         yield Problem(path, f"{show(file)} is for `coalmine run`: a sidecar in a cluster has no disk, so give a url")

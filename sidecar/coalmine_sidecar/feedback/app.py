@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final, Protocol
 
 import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ..lean import web
 from .counts import FeedbackCounts
@@ -15,6 +17,23 @@ from .result import Result
 #: Posts that are read at a time, and those of other pods; more are turned away, and told when to come again.
 MAX_POSTS: Final = 8
 MAX_HOPS: Final = 16
+
+
+class _OneLine(logging.Filter):
+    """aiohttp logs a traceback for each request that it cannot read: clients are not to fill logs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            if isinstance(error, HttpProcessingError):
+                return False
+            record.msg = f"{record.getMessage()}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            record.args, record.exc_info = (), None
+        return True
+
+
+_log: Final = logging.getLogger(f"{__name__}.http")
+_log.addFilter(_OneLine())
 
 
 class TakesFeedback(Protocol):
@@ -31,7 +50,7 @@ def make_feedback_runner(joiner: TakesFeedback) -> web.AppRunner:
 
     Bodies are not unpacked: aiohttp tells of a broken one with a traceback.
     """
-    return web.AppRunner(make_feedback_app(joiner), access_log=None, auto_decompress=False)
+    return web.AppRunner(make_feedback_app(joiner), access_log=None, auto_decompress=False, logger=_log)
 
 
 def make_feedback_app(joiner: TakesFeedback) -> web.Application:

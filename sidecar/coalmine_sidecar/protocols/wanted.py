@@ -73,6 +73,16 @@ class Group(Struct, frozen=True):
     deep: tuple[tuple[str, tuple[Step, ...]], ...]
 
 
+def _column(name: str, path: str) -> tuple[str, int | None]:
+    """Without a path the name says it: `x[3]` is the fourth of `x`, as in a path; any other name is a column's."""
+    try:
+        return column_of_path(path or name)
+    except ValueError:
+        if path:
+            raise
+        return name, None
+
+
 class Wanted:
     """Columns by name, from pairs of a name and a path (see monitoring.Feature.path).
 
@@ -97,7 +107,7 @@ class Wanted:
             if path.startswith("$"):
                 paths.append((name, steps_of(path)))
                 continue
-            column, position = column_of_path(path) if path else (name, None)
+            column, position = _column(name, path)
             asks.setdefault(column, []).append((name, position))
             if position is None:
                 plain.append((name, column))

@@ -85,7 +85,7 @@ class PerformanceCounters:
         self.squared_deviation = 0.0
         self.delay = Histogram(DELAYS)
         self.outcomes: dict[str, OutcomeCounts] = {}
-        self.slices = SliceCounters([one.attribute for one in monitoring.slices])
+        self.slices = SliceCounters([(one.attribute, one.privileged) for one in monitoring.slices])
 
     def predicted(self, rows: Predicted) -> None:
         """Count predictions when they are made."""

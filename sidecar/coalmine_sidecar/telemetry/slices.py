@@ -29,9 +29,12 @@ class SliceCounters:
 
     __slots__ = ("attributes", "groups")
 
-    def __init__(self, attributes: Sequence[str]) -> None:
-        self.attributes = [printable(name, MAX_CLASS_LENGTH) for name in attributes]
-        self.groups: list[dict[str, GroupCounts]] = [{} for _ in attributes]
+    def __init__(self, slices: Sequence[tuple[str, str]]) -> None:
+        """`slices`: each attribute with its privileged group, which has its place from the start; or an empty one."""
+        self.attributes = [printable(attribute, MAX_CLASS_LENGTH) for attribute, _ in slices]
+        self.groups: list[dict[str, GroupCounts]] = [
+            {printable(privileged, MAX_CLASS_LENGTH): GroupCounts()} if privileged else {} for _, privileged in slices
+        ]
 
     def predicted(self, groups: Sequence[Sequence[str]], chosen: Sequence[int]) -> None:
         """`groups` as in Predicted; `chosen`: 0 or 1 for each row, -1 where the model chose nothing."""

@@ -111,8 +111,12 @@ def _threshold(monitoring: Monitoring, alert: AlertName) -> float | None:
 
 
 def _slice(one: Slice, monitoring: Monitoring) -> SliceRules:
-    """Sidecars count the positive class as 1 and all others as 0, whatever their names."""
-    positive = one.favourable == monitoring.prediction.positive or one.favourable == "1"
+    """Sidecars count the positive class as 1 and all others as 0, whatever their names.
+
+    1, which is the default, means the positive class unless that one is called 0.
+    """
+    name = monitoring.prediction.positive
+    positive = one.favourable == name or (one.favourable == "1" and name != "0")
     return SliceRules(
         attribute=one.attribute,
         privileged=one.privileged,
