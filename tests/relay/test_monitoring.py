@@ -183,6 +183,17 @@ async def test_a_label_beside_a_score_is_the_choice_only_where_it_is_said_to_be(
     assert exposed(pod)[*sex, "0"] == 3
 
 
+async def test_numbers_that_are_none_are_told_from_what_is_not_there(pod: Pod, upstream: Upstream) -> None:
+    upstream.handle = says(answer(b'{"predictions": [{"score": NaN}]}'))
+    await pod.ask(post(b'{"instances": [{"age": Infinity}]}', PREDICT, JSON))
+    await eventually(lambda: pod.series().predictions == 1)
+    samples = exposed(pod)
+    assert (
+        samples["coalmine_feature_nonfinite_total", "age"] == samples["coalmine_output_nonfinite_total", "score"] == 1
+    )
+    assert samples["coalmine_feature_bin_total", "missing", "age"] == 1
+
+
 async def test_answers_without_a_prediction(pod: Pod, upstream: Upstream) -> None:
     upstream.handle = says(answer(b'{"predictions": [[null], [null]]}'))
     await pod.ask(post(INSTANCES, PREDICT, JSON))

@@ -274,8 +274,10 @@ def test_features_that_change_their_type_are_read_as_they_come() -> None:
     assert columns(asked)["age"] == [1, "x", True, 1.5, 2**70]
 
 
-def test_nan_is_missing() -> None:
-    assert columns(read(b'{"instances":[{"age":NaN},{"age":-Infinity},{"age":1}]}')) == {"age": [None, None, 1]}
+def test_nan_is_what_it_is_called() -> None:
+    """Whoever counts it tells it from what is not there."""
+    found = columns(read(b'{"instances":[{"age":NaN},{"age":-Infinity},{"age":1}]}'))["age"]
+    assert str(found) == "[nan, -inf, 1]"
 
 
 def test_rows_are_bounded() -> None:

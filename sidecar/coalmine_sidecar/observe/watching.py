@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import isfinite
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..feedback.labels import class_text
@@ -149,7 +150,8 @@ def _number(value: Value) -> float | None:
         return 1.0 if value else 0.0
     if isinstance(value, int | float):
         try:
-            return float(value)
+            number = float(value)
         except OverflowError:
             return None
+        return number if isfinite(number) else None
     return None
