@@ -27,6 +27,8 @@ MODEL: Final = Path(__file__).with_name("replay_model.py")
 #: Seconds.
 WINDOW: Final = 12
 SCRAPE: Final = 1
+#: A port that was free may be taken by the time it is used.
+TRIES: Final = 5
 #: Rows of a request.
 BATCH: Final = 250
 
@@ -35,7 +37,6 @@ class Prometheus:
     """Debian's, with the rules that `coalmine rules` printed, and the targets that `coalmine run` names."""
 
     def __init__(self, folder: Path, rules: str, web_port: int) -> None:
-        self.port = free_port()
         (folder / "rules.yml").write_text(_at_every_scrape(rules))
         config = {
             "global": dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), f"{SCRAPE}s"),
@@ -50,17 +51,21 @@ class Prometheus:
         }
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         self._log = (folder / "prometheus.log").open("wb")
-        self._process = subprocess.Popen(
-            [
-                "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data",
-                f"--web.listen-address=127.0.0.1:{self.port}",
-            ],
-            cwd=folder, stdout=self._log, stderr=self._log,
-        )  # fmt: skip
-        until(self._is_ready, f"Prometheus: {folder}/prometheus.log")
+        for _ in range(TRIES):
+            self.port = free_port()
+            self._process = subprocess.Popen(
+                [
+                    "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data",
+                    f"--web.listen-address=127.0.0.1:{self.port}",
+                ],
+                cwd=folder, stdout=self._log, stderr=self._log,
+            )  # fmt: skip
+            until(lambda: self._process.poll() is not None or self._is_ready(), f"Prometheus: {folder}/prometheus.log")
+            if self._process.poll() is None:
+                break
+        assert self._process.poll() is None, (folder / "prometheus.log").read_text()[-2000:]
 
     def _is_ready(self) -> bool:
-        assert self._process.poll() is None, "Prometheus ended"
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=5) as answer:
                 return bool(answer.status == 200)
@@ -101,17 +106,21 @@ class Story:
     def __init__(self, folder: Path, manifest: dict[str, Any], *rules_options: str, more_rules: str = "") -> None:
         """`rules_options`: of `coalmine rules`; `more_rules`: of another file."""
         self.folder = folder
-        self.port = free_port()
         (folder / "model.yaml").write_text(yaml.safe_dump(manifest))
         rules = coalmine("rules", "model.yaml", *rules_options, cwd=folder).stdout
         self._log = (folder / "coalmine.log").open("wb")
-        self._run = subprocess.Popen(
-            [COALMINE, "run", "model.yaml", "--port", str(self.port), "--web-port", "0"],
-            cwd=folder, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
-        )  # fmt: skip
         info = folder / ".coalmine/run.json"
-        until(lambda: self._run.poll() is not None or info.exists(), "run.json")
-        assert self._run.poll() is None, (folder / "coalmine.log").read_text()
+        for _ in range(TRIES):
+            self.port = free_port()
+            self._run = subprocess.Popen(
+                [COALMINE, "run", "model.yaml", "--port", str(self.port), "--web-port", "0"],
+                cwd=folder, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
+            )  # fmt: skip
+            until(lambda: self._run.poll() is not None or info.exists(), "run.json")
+            said = (folder / "coalmine.log").read_text()
+            if self._run.poll() is None or "is taken" not in said:
+                break
+        assert self._run.poll() is None, said
         until(self._serves, "the model", 60)
         (folder / "more.yml").write_text(_at_every_scrape(more_rules or "groups: []"))
         self.prometheus = Prometheus(folder, rules, json.loads(info.read_text())["port"])
