@@ -177,7 +177,7 @@ REFUSED: list[tuple[str, Any, str, str]] = [
         M,
         {"baseline": {"file": "a"}},
         f"{M}.baseline.file",
-        "is for `coalmine run` (`coalmine lint --local`): in a cluster give a configMap",
+        "is for `coalmine run`: in a cluster give a configMap",
     ),
     (M, {"baseline": {"configMap": "a", "digest": "0"}}, f"{M}.baseline.digest", "write sha256: and 64 digits from 0"),
     (M, {"feedback": {"redis": {"url": "redis://a:b@c"}}}, f"{M}.feedback.redis.url", "Invalid value: names a user or"),
