@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,9 @@ def test_ctrl_c_ends_the_node_and_leaves_nothing_behind(node: NodeCluster) -> No
     runs = set((PROJECT / "build" / "demo").glob("run-*"))
     ours, theirs = pty.openpty()  # a terminal, so that progress is drawn as well
     env = {**os.environ, "TERM": "xterm-256color", "COALMINE_CLUSTER": "own"}
-    with subprocess.Popen(DEMO, stdout=theirs, stderr=theirs, env=env, cwd=PROJECT) as process:
+    # A shell has what it starts in the background ignore it, and so would the demo of tests that run there.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(DEMO, stdout=theirs, stderr=theirs, env=env, cwd=PROJECT, preexec_fn=heeds) as process:
         os.close(theirs)
         end = threading.Timer(300, process.kill)
         end.start()
