@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from tests.relay.grpc_client import answered_by, unary
-from tests.relay.harness import Pod, Upstream, free_port, get, post, reset, revision, routing
+from tests.relay.harness import Pod, Upstream, get, post, reset, revision, routing
 
 NONE = {"percent": 0, "minPerSecond": 0}
 
@@ -64,11 +66,16 @@ async def test_the_fallback_is_no_retry(model, broken, start_pod):
 
 
 async def test_connections_that_never_opened_are_free(model, start_pod):
-    pod = await start_pod(free_port(), routing(revision("a", 100, free_port(), model.port), retryBudget=NONE))
-    for _ in range(5):
-        assert (await pod.ask(post())).status == 200
-    assert retries(pod)["refused"] >= 1
-    assert pod.telemetry.revisions["a"].retry_overflow == 0
+    with socket.socket() as one, socket.socket() as other:
+        # Bound and not listened on: they refuse, and nobody else gets them meanwhile.
+        for dead in (one, other):
+            dead.bind(("127.0.0.1", 0))
+        ports = [dead.getsockname()[1] for dead in (one, other)]
+        pod = await start_pod(ports[0], routing(revision("a", 100, ports[1], model.port), retryBudget=NONE))
+        for _ in range(5):
+            assert (await pod.ask(post())).status == 200
+        assert retries(pod)["refused"] >= 1
+        assert pod.telemetry.revisions["a"].retry_overflow == 0
 
 
 async def test_grpc_draws_from_the_same_budget(model, start_pod, start_model, dial):
