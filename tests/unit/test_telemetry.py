@@ -216,8 +216,9 @@ class TestOutputs:
         counter = OutputCounter("label", (0.0, 1.0))
         for value in (0, 1, 1, 10**400, -(10**400)):
             counter.add(value)
-        assert counter.bins == [1, 1, 3]
-        assert counter.classes == {"0": 1, "1": 2, OTHER: 2}
+        assert counter.bins == [0, 1, 2]
+        assert counter.classes == {"0": 1, "1": 2}
+        assert (counter.missing, counter.nonfinite) == (2, 2)
 
     def test_booleans_and_strings_are_classes(self) -> None:
         counter = OutputCounter("label", DEFAULT_EDGES)

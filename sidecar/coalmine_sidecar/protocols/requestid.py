@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from .detect import GRPC_INFER
+from .jsontext import read_json
 from .outputs import UnreadableError
 from .v2_grpc import read_frame, read_id
 
@@ -21,6 +22,12 @@ class _Document(Struct):
     inputs: msgspec.Raw = msgspec.Raw()
 
 
+class _LenientDocument(_Document):
+    """The same of one that is no strict JSON."""
+
+    inputs: Any = None
+
+
 _decode: Final = msgspec.json.Decoder(_Document).decode
 
 
@@ -29,9 +36,9 @@ def id_of_request(path: bytes, content_type: bytes, body: bytes, json_length: in
     try:
         if path.partition(b"?")[0] == GRPC_INFER and content_type.startswith(b"application/grpc"):
             return read_id(read_frame(body))
-        document = _decode(body if json_length is None else body[: max(0, json_length)])
+        document = _read(body if json_length is None else body[: max(0, json_length)])
     except (UnreadableError, ValueError, RecursionError):
-        # No JSON, or one with NaN in it: then by its header, or not at all.
+        # Then by its header, or not at all.
         return None
     if document.inferenceId is not None:
         return document.inferenceId
@@ -39,3 +46,12 @@ def id_of_request(path: bytes, content_type: bytes, body: bytes, json_length: in
         return document.meta["puid"]
     # An `id` beside other things than tensors is a feature as often as not.
     return document.id if document.inputs else None
+
+
+def _read(head: bytes) -> _Document:
+    try:
+        return _decode(head)
+    except msgspec.ValidationError:
+        raise
+    except ValueError:
+        return msgspec.convert(read_json(head), _LenientDocument)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from math import prod
+from math import isfinite, prod
 from typing import Any, Final
 
+from .elements import CODES, flatten, read_block
+from .jsontext import float_of
 from .outputs import MAX_ROWS, UnreadableError, Value
-from .v2 import CODES, MAX_RANK, flatten, read_block
+from .v2 import MAX_RANK
 from .wanted import Asked, Wanted
 
 _Kind = tuple[type, frozenset[type]]
@@ -192,7 +194,7 @@ def _meant(values: list[Any], main: type, others: frozenset[type], asked: Asked)
     meant: list[Value] = []
     for value in values:
         kind = type(value)
-        if kind is main or value is None:
+        if kind is main or value is None or (kind is float and not isfinite(value)):
             meant.append(value)
         elif kind not in others:
             asked.fail("datatype")
@@ -200,14 +202,7 @@ def _meant(values: list[Any], main: type, others: frozenset[type], asked: Asked)
         elif main is bool:
             meant.append(bool(value))
         elif main is float:
-            meant.append(_float(value))
+            meant.append(float_of(value))
         else:
             meant.append(value)
     return meant
-
-
-def _float(value: int) -> float | None:
-    try:
-        return float(value)
-    except OverflowError:
-        return None

@@ -7,15 +7,15 @@ bytes. Source: github.com/kserve/open-inference-protocol and Triton's extension_
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from math import prod
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct
 
-from .jsontext import strict_json
+from .elements import ELEMENTS, read_block, read_data
+from .jsontext import read_json
 from .outputs import (
     MAX_COLUMNS,
     MAX_ROWS,
@@ -28,33 +28,9 @@ from .outputs import (
 )
 from .wanted import Wanted
 
-#: struct codes of the datatypes with a fixed size.
-CODES: Final = {
-    "BOOL": "?",
-    "UINT8": "B",
-    "UINT16": "H",
-    "UINT32": "I",
-    "UINT64": "Q",
-    "INT8": "b",
-    "INT16": "h",
-    "INT32": "i",
-    "INT64": "q",
-    "FP16": "e",
-    "FP32": "f",
-    "FP64": "d",
-}
-#: What the elements of a datatype are in JSON; some servers write booleans as 0 and 1, or whole numbers as 7.0.
-_ELEMENTS: Final[dict[str, Any]] = {
-    **{name: list[float | None] if name.startswith("FP") else list[int | float | None] for name in CODES},
-    "BOOL": list[bool | int | None],
-    "BYTES": list[str | None],
-}
-_DECODERS: Final = {name: msgspec.json.Decoder(kind) for name, kind in _ELEMENTS.items()}
 _ONE: Final = ([1, 1], [1])
 #: A longer answer holds more than one number.
 _SHORT: Final = 1024
-#: A longer element is text, not a label: its rest need not be read.
-LABEL_BYTES: Final = 512
 #: No tensor has more dimensions; the product of thousands of them would take long.
 MAX_RANK: Final = 16
 
@@ -69,6 +45,21 @@ class _Output(Struct):
 
 class _Document(Struct):
     outputs: list[_Output] = []
+    id: Any = None
+
+
+class _LenientOutput(Struct):
+    """The same of a document that is no strict JSON: its elements are read already."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: Any = UNSET
+    parameters: dict[str, Any] | None = None
+
+
+class _LenientDocument(Struct):
+    outputs: list[_LenientOutput] = []
     id: Any = None
 
 
@@ -88,7 +79,6 @@ class _Numbers(Struct):
 
 _decode = msgspec.json.Decoder(_Document).decode
 _decode_numbers = msgspec.json.Decoder(_Numbers).decode
-_decode_any = msgspec.json.Decoder().decode
 
 
 def read(body: bytes, json_length: int | None = None, wanted: Wanted | None = None) -> Answer:
@@ -129,13 +119,13 @@ def read(body: bytes, json_length: int | None = None, wanted: Wanted | None = No
     return answer
 
 
-def _read_head(head: bytes) -> _Document:
+def _read_head(head: bytes) -> _Document | _LenientDocument:
     try:
         return _decode(head)
     except msgspec.ValidationError:
         raise
     except ValueError:
-        return _decode(strict_json(head))
+        return msgspec.convert(read_json(head), _LenientDocument)
 
 
 def _read_one(body: bytes) -> Answer | None:
@@ -150,7 +140,7 @@ def _read_one(body: bytes) -> Answer | None:
     return None
 
 
-def _binary_size(output: _Output) -> int | None:
+def _binary_size(output: _Output | _LenientOutput) -> int | None:
     if not output.parameters:
         return None
     size = output.parameters.get("binary_data_size")
@@ -158,7 +148,12 @@ def _binary_size(output: _Output) -> int | None:
 
 
 def _read_output(
-    output: _Output, answer: Answer, block: memoryview | None, size: int | None, room: int, wanted: Wanted | None
+    output: _Output | _LenientOutput,
+    answer: Answer,
+    block: memoryview | None,
+    size: int | None,
+    room: int,
+    wanted: Wanted | None,
 ) -> None:
     """`block`: the bytes of a binary tensor, `size` how many there should be, `room` the answer's."""
 
@@ -167,9 +162,10 @@ def _read_output(
             if len(block) != size:
                 raise UnreadableError("truncated")
             return read_block(output.datatype, block, total, wanted)
-        if output.data:
-            return _read_data(output.datatype, output.data, total, wanted)
-        raise UnreadableError("no_outputs")
+        data = output.data
+        if data is UNSET or (isinstance(data, Raw) and not data):
+            raise UnreadableError("no_outputs")
+        return read_data(output.datatype, data, total, wanted)
 
     read_tensor(answer, output.name, output.shape, output.datatype, room, take, wanted)
 
@@ -198,7 +194,7 @@ def read_tensor(
     few = wanted.positions(name) if wanted is not None and width > MAX_WIDTH else ()
     if width > MAX_WIDTH and not few:
         raise UnreadableError("wide")
-    if datatype not in _ELEMENTS:
+    if datatype not in ELEMENTS:
         raise UnreadableError("datatype")
     if width == 0 or rows == 0:
         return
@@ -207,59 +203,3 @@ def read_tensor(
         answer.add_few(name, values, width, few)
     else:
         answer.add(name, values, width)
-
-
-def _read_data(datatype: str, data: Raw, total: int, wanted: int) -> list[Value]:
-    """JSON elements, flat or nested in any way that has `total` of them."""
-    decoder = _DECODERS[datatype]
-    values: list[Value]
-    try:
-        try:
-            values = decoder.decode(data)
-        except msgspec.ValidationError:
-            values = msgspec.convert(flatten(_decode_any(data)), _ELEMENTS[datatype])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise UnreadableError("shape") from None
-    if len(values) != total:
-        raise UnreadableError("shape")
-    if datatype == "BOOL":
-        values = [None if v is None else bool(v) for v in values]
-    return values if total == wanted else values[:wanted]
-
-
-def flatten(data: Any) -> list[Any]:
-    while isinstance(data, list) and any(isinstance(item, list) for item in data):
-        if not all(isinstance(item, list) for item in data):
-            raise UnreadableError("shape")
-        data = [element for item in data for element in item]
-    if not isinstance(data, list):
-        # A scalar where the shape is [] or all ones.
-        return [data]
-    return data
-
-
-def read_block(datatype: str, block: memoryview, total: int, wanted: int) -> list[Value]:
-    """Elements as Triton's binary extension and `raw_output_contents` have them."""
-    if datatype == "BYTES":
-        return _read_strings(block, total, wanted)
-    code = CODES[datatype]
-    if len(block) != total * struct.calcsize("<" + code):
-        raise UnreadableError("shape")
-    return list(struct.unpack_from(f"<{wanted}{code}", block))
-
-
-def _read_strings(block: memoryview, total: int, wanted: int) -> list[Value]:
-    values: list[Value] = []
-    offset = 0
-    for _ in range(wanted):
-        if offset + 4 > len(block):
-            raise UnreadableError("truncated")
-        length = int.from_bytes(block[offset : offset + 4], "little")
-        offset += 4
-        if offset + length > len(block):
-            raise UnreadableError("truncated")
-        values.append(str(block[offset : offset + min(length, LABEL_BYTES)], "utf-8", "replace"))
-        offset += length
-    if wanted == total and offset != len(block):
-        raise UnreadableError("shape")
-    return values

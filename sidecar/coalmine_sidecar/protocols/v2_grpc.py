@@ -15,8 +15,9 @@ from typing import Final
 
 from msgspec import Struct
 
+from .elements import LABEL_BYTES, read_block
 from .outputs import MAX_COLUMNS, MAX_ID, Answer, UnreadableError, Value, failure
-from .v2 import LABEL_BYTES, read_block, read_tensor
+from .v2 import read_tensor
 from .wanted import Wanted
 
 # Wire types.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import islice, pairwise
-from math import inf, isfinite
+from math import isfinite
 from typing import Final, cast
 
 from ..contract import DEFAULT_EDGES, MAX_CLASSES, MAX_OUTPUTS, OutputCounts
@@ -20,7 +20,7 @@ MANY = 8
 #: A longer string is free text, not the name of a class.
 MAX_CLASS_LENGTH = 64
 MAX_NAME_LENGTH = 128
-#: Beyond it a whole number may have no float.
+#: Beyond it a whole number may have no float: it is as infinite as 1e400 is.
 _LARGEST: Final = 10**308
 
 Edges = tuple[float, ...]
@@ -57,7 +57,7 @@ class OutputCounter:
     def add(self, value: Value) -> None:
         """Floats go into bins, strings and booleans into classes, whole numbers into both.
 
-        None, NaN and the infinities are missing.
+        None, NaN, the infinities and whole numbers that have no float are missing.
         """
         self.values += 1
         if type(value) is float:
@@ -75,7 +75,11 @@ class OutputCounter:
         elif isinstance(value, bool):
             self._add_class("true" if value else "false")
         elif isinstance(value, int):
-            self._add_number(value if -_LARGEST < value < _LARGEST else inf if value > 0 else -inf)
+            if not -_LARGEST < value < _LARGEST:
+                self.missing += 1
+                self.nonfinite += 1
+                return
+            self._add_number(value)
             self._add_class(str(value) if -1_000_000 < value < 1_000_000 else OTHER)
         elif isinstance(value, str):
             self._add_class(value)
