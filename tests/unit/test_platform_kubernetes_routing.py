@@ -65,7 +65,13 @@ def pod(name: str, mark: str = "", version: int = 1) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "late", [pytest.param(2, id="kubelet misses one"), pytest.param(5, id="kubelet has not heard of Secrets for long")]
 )
-async def test_who_is_behind_is_touched_again(late: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("killed", "first"), [(0, ""), (1, "7"), (3, "7.3")], ids=["", "one operator was killed", "after three touches"]
+)
+async def test_who_is_behind_is_touched_again(
+    late: int, killed: int, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an operator that was killed has touched: its touches may have overtaken the Secret."""
     for name, seconds in (("TOUCH_EVERY", 0.2), ("CONFIRM_OFTEN", 0.3), ("CONFIRM_SELDOM", 0.1)):
         monkeypatch.setattr(routing, name, seconds)
     kubelet, told = Kubelet(late), asyncio.Event()
@@ -97,16 +103,17 @@ async def test_who_is_behind_is_touched_again(late: int, monkeypatch: pytest.Mon
             await gather()
 
             def pods() -> list[Held]:
-                return [cache.get(POD, "ml", name) or hold(POD, pod(name)) for name in kubelet.marks]
+                return [cache.get(POD, "ml", name) or hold(POD, pod(name, first)) for name in kubelet.marks]
 
             file = routing.RoutingFile("ml/fraud", around, snapshots, gather)
             wanted = msgspec.convert(ROUTING, Routing)
-            await file.spread(wanted, pods(), written=True)
+            await file.spread(wanted, pods(), written=not killed)
             # The next reconcile does not touch beside it.
             await file.spread(wanted, pods(), written=False)
             await asyncio.wait_for(told.wait(), 5)
             await file.stop()
-        assert kubelet.marks == {"quick": ["7"], "late": ["7", *(f"7.{again}" for again in range(2, late + 1))]}
+        marks = [f"7.{count}" if count > 1 else "7" for count in range(killed + 1, killed + late + 1)]
+        assert kubelet.marks == {"quick": marks[:1], "late": marks}
     finally:
         await client.close()
         await runner.cleanup()
