@@ -136,9 +136,10 @@ class Feedback(_Part, frozen=True):
 
 
 class PayloadLog(_Part, frozen=True):
-    """Requests and answers as they were, of `percent` of the requests, to `url` (CloudEvents) or `file` (JSON lines).
+    """Requests and answers as they were, of `percent` of the requests, to `url` (CloudEvents) or `file`.
 
-    `redact`: JSON paths whose values are replaced. `max_bytes`: a longer body is cut, and said to be.
+    `file`: JSON lines, or Parquet where its name ends in .parquet. `redact`: JSON paths whose values are replaced.
+    `max_bytes`: a longer body is cut, and said to be.
     """
 
     percent: Annotated[float, Meta(gt=0, le=100)]

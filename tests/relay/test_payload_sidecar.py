@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as parquet
 import pytest
 from tests.relay.harness import V2, Client, Upstream, post, revision, routing
 from tests.relay.process import Sidecar, replace, sidecar
@@ -30,9 +31,12 @@ def write(file: Path, payload_log: dict[str, Any] | None, generation: int = 1) -
 
 
 async def counted(running: Sidecar) -> dict[str, float]:
+    """Events by outcome, and how many are queued."""
     lines = (await running.get("/metrics"))[1].decode().splitlines()
-    found = (line for line in lines if line.startswith("coalmine_payload_log_total{"))
-    return {line.split('outcome="')[1].split('"')[0]: float(line.rsplit(" ", 1)[1]) for line in found}
+    figures = dict(line.rsplit(" ", 1) for line in lines if line.startswith("coalmine_payload_log_"))
+    outcomes = {name: figure for name, figure in figures.items() if name.startswith("coalmine_payload_log_total{")}
+    found = {name.split('outcome="')[1].split('"')[0]: float(figure) for name, figure in outcomes.items()}
+    return found | {"queued": float(figures["coalmine_payload_log_queued"])} if found else {}
 
 
 async def until(running: Sidecar, true: Callable[[dict[str, float]], bool]) -> dict[str, float]:
@@ -111,6 +115,31 @@ async def test_lines_in_a_file_are_there_when_the_sidecar_has_ended(
     assert [line["id"] for line in lines if line["type"] == RESPONSE] == ids
     assert lines[0]["data"] == json.loads(BODY)
     assert lines[1]["data"] == json.loads(V2)
+
+
+async def test_parquet_is_there_when_the_sidecar_has_ended_or_gathers_no_longer(
+    model: Upstream, file: Path, tmp_path: Path
+) -> None:
+    """Two requests are not enough for a file until one of these comes."""
+    payload_log = {"percent": 100, "file": str(tmp_path / "log/payloads.parquet"), "redact": ["$.inputs[0].parameters"]}
+    write(file, payload_log)
+    async with sidecar(file, model.port) as running:
+        ids = await ask(running, 2)
+        assert (await until(running, lambda found: found["queued"] == 4))["sent"] == 0
+        write(file, payload_log | {"maxBytes": 1000}, 2)
+        await until(running, lambda found: found["sent"] == 4)
+        ids += await ask(running, 2)
+        await until(running, lambda found: found["queued"] == 4)
+        running.terminate()
+        assert (await running.ended())[0] == 0
+    paths = sorted((tmp_path / "log").iterdir())
+    rows = [row for path in paths for row in parquet.read_table(path).to_pylist()]
+    assert len(paths) == 2
+    assert [row["id"] for row in rows if row["type"] == REQUEST] == ids
+    assert [row["id"] for row in rows if row["type"] == RESPONSE] == ids
+    assert json.loads(rows[0]["data"])["inputs"][0]["parameters"] == "[redacted]"
+    assert json.loads(rows[1]["data"]) == json.loads(V2)
+    assert rows[1]["status"] == "200"
 
 
 async def test_a_routing_file_turns_it_on_and_off(model: Upstream, file: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from coalmine_sidecar.monitoring import Monitoring, PayloadLog
 from coalmine_sidecar.payload import PayloadLogger, PayloadLogs, payload_metrics
 from coalmine_sidecar.payload.counters import Counters
 from coalmine_sidecar.payload.event import Event
-from coalmine_sidecar.payload.logger import MAX_QUEUED, MAX_QUEUED_BYTES
+from coalmine_sidecar.payload.logger import ENOUGH_BYTES, MAX_QUEUED, MAX_QUEUED_BYTES
 
 NAMES = {"model": "fraud", "namespace": "ml", "deployment": "fraud-md", "pod": "p-1"}
 
@@ -36,16 +36,18 @@ def lines(path: Path) -> list[dict[str, Any]]:
 class Gate:
     """A sink that takes events when it is let."""
 
-    name, batch, workers, rate = "gate", 1, 2, 1e9
+    name, batch, workers, linger, rate = "gate", 1, 2, 0.0, 1e9
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
+        self.came = asyncio.Event()
         self.events: list[Event] = []
         self.closed = False
 
     async def send(self, events: Sequence[Event]) -> None:
         await self.open.wait()
         self.events += events
+        self.came.set()
 
     async def close(self) -> None:
         self.closed = True
@@ -115,9 +117,87 @@ async def test_no_more_is_sent_than_the_sink_may_cost():
     for _ in range(100):
         await asyncio.sleep(0)
     assert len(gate.events) == 2
+    gate.open.clear()
     await log.close(0)
     assert log.counters.outcomes["dropped_end"] == 18
     assert balanced(log.counters)
+
+
+def lingering() -> Gate:
+    """It takes three at a time, and has a week for them."""
+    gate = Gate()
+    gate.batch, gate.workers, gate.linger = 3, 1, 7 * 86400.0
+    gate.open.set()
+    return gate
+
+
+async def rest() -> None:
+    """Everybody has come as far as they come without time."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+async def test_what_lingers_is_queued_until_there_is_enough():
+    gate = lingering()
+    log = logger(PayloadLog(percent=100, file="f"), sink=gate)
+    for number in range(7):
+        log.offer(exchange(b"x", b"", id=str(number)))
+        await rest()
+        left = (number + 1) % 3
+        assert len(gate.events) == 2 * (number + 1 - left)
+        assert (log.counters.queued, log.counters.queued_bytes) == (2 * left, left)
+        assert log.counters.outcomes["sent"] == len(gate.events), "what lingers is not sent yet"
+    await log.close(60)
+    assert [event.attributes["id"] for event in gate.events[::2]] == list("0123456")
+    assert log.counters.outcomes == {"sent": 14, "failed": 0, "dropped_queue": 0, "dropped_end": 0}
+    assert balanced(log.counters)
+
+
+async def test_bytes_are_enough_too():
+    gate = lingering()
+    log = logger(PayloadLog(percent=100, file="f"), sink=gate)
+    log.offer(exchange(b"x" * (ENOUGH_BYTES - 1), b""))
+    await rest()
+    assert not gate.events
+    log.offer(exchange(b"x", b""))
+    await rest()
+    assert len(gate.events) == 4
+    await log.close(0)
+    assert balanced(log.counters)
+
+
+async def test_nobody_lingers_for_ever():
+    gate = lingering()
+    gate.linger = 0.001
+    log = logger(PayloadLog(percent=100, file="f"), sink=gate)
+    log.offer(exchange())
+    await gate.came.wait()
+    await log.close(60)
+    assert balanced(log.counters)
+
+
+async def test_what_lingers_when_the_sink_hangs_at_the_end_is_dropped():
+    gate = lingering()
+    gate.open.clear()
+    log = logger(PayloadLog(percent=100, file="f"), sink=gate)
+    for _ in range(5):
+        log.offer(exchange())
+        await rest()
+    await log.close(0)
+    assert log.counters.outcomes["dropped_end"] == 10
+    assert balanced(log.counters)
+
+
+async def test_a_turn_is_not_waited_for_at_the_end():
+    gate = lingering()
+    gate.rate, gate.linger = 1e-6, 0.0
+    log = logger(PayloadLog(percent=100, file="f"), sink=gate)
+    for _ in range(2):
+        log.offer(exchange())
+        await rest()
+    assert (len(gate.events), log.counters.queued) == (2, 0)
+    await log.close(60)
+    assert log.counters.outcomes["sent"] == 4
 
 
 @pytest.mark.parametrize("batch", [1, 64])

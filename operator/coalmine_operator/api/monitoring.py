@@ -200,8 +200,8 @@ class Alerts(SpecPart, frozen=True):
 class PayloadLog(SpecPart, frozen=True):
     """Requests and answers as they were, of `percent` of the requests: to `url` or to `file`, one of them.
 
-    `file`: a path from the manifest's folder. `redact`: JSON paths whose values are replaced. `max_bytes`: a longer
-    body is cut.
+    `file`: a path from the manifest's folder, for JSON lines, or for Parquet where it ends in .parquet. `redact`: JSON
+    paths whose values are replaced. `max_bytes`: a longer body is cut.
     """
 
     percent: Annotated[float, Meta(gt=0, le=100)] = 1.0

@@ -21,6 +21,32 @@ RESPONSE: Final = "org.kubeflow.serving.inference.response"
 
 _OCTETS: Final = "application/octet-stream"
 _GZIP: Final = b"\x1f\x8b"
+#: What a row of a Parquet file has, beside `DATA`: all attributes that an event may have, and the type of its data.
+ATTRIBUTES: Final = (
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "time",
+    "inferenceservicename",
+    "namespace",
+    "component",
+    "endpoint",
+    "metadata",
+    "model",
+    "revision",
+    "version",
+    "track",
+    "path",
+    "status",
+    "durationseconds",
+    "jsonlength",
+    "truncated",
+    "omitted",
+    "size",
+    "datacontenttype",
+)
+DATA: Final = "data"
 #: Characters of an attribute; longer values are cut.
 _LONGEST: Final = 1024
 #: What a header of the HTTP binding holds as it is: printable ASCII but blank, quote and per cent.
@@ -126,6 +152,14 @@ def to_line(event: Event) -> bytes:
         else:
             document["data_base64"] = base64.b64encode(event.data).decode()
     return msgspec.json.encode(document) + b"\n"
+
+
+def to_row(event: Event) -> list[bytes | None]:
+    """Its values for `ATTRIBUTES` and `DATA`; None: it has none."""
+    attributes = event.attributes
+    if event.data is not None:
+        attributes = attributes | {"datacontenttype": event.content_type}
+    return [*(attributes[name].encode() if name in attributes else None for name in ATTRIBUTES), event.data]
 
 
 def _event(attributes: Mapping[str, str], body: Body, redaction: Redaction, max_bytes: int) -> Event:

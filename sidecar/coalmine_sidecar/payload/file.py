@@ -34,6 +34,7 @@ class FileSink:
 
     batch = 64
     workers = 1
+    linger = 0.0
     #: 75 us of CPU for each event: a quarter of a core.
     rate = 1600.0
 

@@ -34,6 +34,7 @@ class HttpSink:
     batch = 1
     #: A sink 20 ms away then takes 200 events a second.
     workers = 4
+    linger = 0.0
     #: Half a millisecond of CPU for each event: a quarter of a core.
     rate = 250.0
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -20,6 +21,8 @@ from .sink import Sink, SinkError
 #: What waits for the sink: exchanges, and bytes of their bodies.
 MAX_QUEUED: Final = 512
 MAX_QUEUED_BYTES: Final = 8 << 20
+#: What is sent at once where a sink lingers; as much again has room meanwhile.
+ENOUGH_BYTES: Final = MAX_QUEUED_BYTES // 2
 #: Seconds that what waits has to be sent when the logger is closed.
 CLOSING: Final = 2.0
 
@@ -55,10 +58,12 @@ class PayloadLogger:
         self._sink = sink or _sink(settings, pod)
         self._health = Health(self._sink.name, log)
         self.counters = counters or Counters()
-        self._queue: asyncio.Queue[Exchange] = asyncio.Queue(MAX_QUEUED)
+        self._queue: asyncio.Queue[Exchange] = asyncio.Queue(max(MAX_QUEUED, 2 * self._sink.batch))
         self._bytes = 0
         self._workers: list[asyncio.Task[None]] = []
-        self._closed = False
+        self._closed = asyncio.Event()
+        #: Set where nothing is waited for: there is enough to send, or it is the end.
+        self._hurry = asyncio.Event()
         #: When the next exchange may be sent, on `monotonic`.
         self._due = 0.0
 
@@ -71,7 +76,7 @@ class PayloadLogger:
         counters = self.counters
         counters.offered += 2
         size = _size(exchange)
-        if self._closed:
+        if self._closed.is_set():
             counters.outcomes["dropped_end"] += 2
             return
         if self._queue.full() or self._bytes + size > MAX_QUEUED_BYTES:
@@ -81,12 +86,15 @@ class PayloadLogger:
         self._bytes += size
         counters.queued += 2
         counters.queued_bytes += size
+        if self._enough():
+            self._hurry.set()
         if not self._workers:
             self._workers = [asyncio.create_task(self._work()) for _ in range(self._sink.workers)]
 
     async def close(self, seconds: float = CLOSING) -> None:
         """Send what waits, for at most so long; what is left then is counted as dropped."""
-        self._closed = True
+        self._closed.set()
+        self._hurry.set()
         if self._workers:
             try:
                 async with asyncio.timeout(seconds):
@@ -103,33 +111,46 @@ class PayloadLogger:
         queue, counters = self._queue, self.counters
         while True:
             exchanges = [await queue.get()]
-            while len(exchanges) < self._sink.batch and not queue.empty():
-                exchanges.append(queue.get_nowait())
-            for exchange in exchanges:
-                self._taken(exchange)
-            left, outcome = 2 * len(exchanges), "failed"
+            sent, outcome = 0, "failed"
             try:
+                await self._gather(exchanges)
                 await self._turn(len(exchanges))
                 events = await self._make(exchanges)
-                left -= await self._send(events)
+                sent = await self._send(events)
             except asyncio.CancelledError:
                 outcome = "dropped_end"
                 raise
             except Exception as error:  # noqa: BLE001 - a worker that ended would leave the queue full; it is counted
                 self._health.say(f"events could not be sent: {type(error).__name__}")
             finally:
-                counters.outcomes["sent"] += 2 * len(exchanges) - left
-                counters.outcomes[outcome] += left
+                counters.outcomes["sent"] += sent
+                counters.outcomes[outcome] += 2 * len(exchanges) - sent
                 for _ in exchanges:
                     queue.task_done()
+
+    async def _gather(self, exchanges: list[Exchange]) -> None:
+        """Add to the first what is sent with it; the sink may want to wait for that. They wait no longer then."""
+        try:
+            if self._sink.linger and not self._enough() and not self._closed.is_set():
+                self._hurry.clear()
+                await _within(self._sink.linger, self._hurry)
+            while len(exchanges) < self._sink.batch and not self._queue.empty():
+                exchanges.append(self._queue.get_nowait())
+        finally:
+            for exchange in exchanges:
+                self._taken(exchange)
+
+    def _enough(self) -> bool:
+        """Whether what waits, with the first, is worth sending."""
+        return self._queue.qsize() + 1 >= self._sink.batch or self._bytes >= ENOUGH_BYTES
 
     async def _turn(self, exchanges: int) -> None:
         """Wait until so many may be sent; who is to end does not wait."""
         now = monotonic()
         due = max(self._due, now)
         self._due = due + exchanges / self._sink.rate
-        if due > now and not self._closed:
-            await asyncio.sleep(due - now)
+        if due > now:
+            await _within(due - now, self._closed)
 
     async def _make(self, exchanges: list[Exchange]) -> list[Event]:
         """Their events, but for those of which none could be made."""
@@ -164,10 +185,22 @@ class PayloadLogger:
 
 def _sink(settings: PayloadLog, pod: str) -> Sink:
     if settings.file:
-        return FileSink(own_file(settings.file, pod))
+        path = own_file(settings.file, pod)
+        if path.suffix != ".parquet":
+            return FileSink(path)
+        from .parquet import ParquetSink
+
+        return ParquetSink(path)
     from .http import HttpSink  # whoever imports aiohttp first decides what it loads: see `lean`
 
     return HttpSink(settings.url)
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for it, for at most so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _size(exchange: Exchange) -> int:

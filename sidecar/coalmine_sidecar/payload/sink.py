@@ -19,6 +19,8 @@ class SinkError(Exception):
 class Sink(Protocol):
     """`batch`: exchanges that are sent together; `workers`: how many at a time may send. `name` is for logs.
 
+    `linger`: seconds that one waits for others to be sent with it.
+
     `rate`: exchanges a second, at most: what is made and sent takes CPU from the requests beside it.
 
     `send` takes all of what it is given, or raises SinkError; it may take as long as it likes.
@@ -27,6 +29,7 @@ class Sink(Protocol):
     name: str
     batch: int
     workers: int
+    linger: float
     rate: float
 
     async def send(self, events: Sequence[Event]) -> None: ...
