@@ -75,6 +75,7 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple
         port=port,
         alerts_token_file=_path(given.alerts_token_file),
         api_token_file=_path(given.api_token_file),
+        push=flags.push(given),
     )
     return settings, log_level(given)
 

@@ -8,6 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from coalmine_sidecar.push.settings import PushSettings, push_settings
+
+from .api.monitoring import SecretKey
 from .render.injection import InjectionSettings
 
 PREFIX: Final = "COALMINE_"
@@ -33,10 +36,11 @@ class Flags:
         self.add("sidecar-cpu-request", "50m", "CPU that a sidecar asks for")
         self.add("sidecar-memory-request", "64Mi", "memory that a sidecar asks for")
         self.add("sidecar-memory-limit", "256Mi", "memory that a sidecar may take")
-        self.add("push-graphite", "", "HOST:PORT of the Graphite that sidecars send their metrics to")
+        self.add("push-graphite", "", "HOST:PORT of the Graphite that sidecars and operator send their metrics to")
         self.add("push-graphite-prefix", "", "before every name there")
         self.add("push-graphite-tags", "true", "whether it takes tags", choices=["true", "false"])
-        self.add("push-otlp", "", "URL of the OTLP receiver that sidecars send their metrics to")
+        self.add("push-otlp", "", "URL of the OTLP receiver that sidecars and operator send their metrics to")
+        self.add("push-otlp-headers-secret", "", "NAME/KEY of a Secret, one beside each model, with headers for it")
         self.add("push-interval", "15", "seconds between two of these")
         self.add("listen", listen, "HOST:PORT")
         self.add("log-level", "info", "how much is told", choices=["debug", "info", "warning", "error"])
@@ -50,10 +54,31 @@ class Flags:
             cpu_request=given.sidecar_cpu_request,
             memory_request=given.sidecar_memory_request,
             memory_limit=given.sidecar_memory_limit,
-            push=self._push(given),
+            push=self._sidecars_push(given),
+            otlp_headers=self._headers_secret(given),
         )
 
-    def _push(self, given: argparse.Namespace) -> tuple[str, ...]:
+    def push(self, given: argparse.Namespace) -> PushSettings:
+        """The operator's own, which goes where that of the sidecars goes. Call `injection` first: it refuses."""
+        said = {
+            "COALMINE_GRAPHITE": given.push_graphite,
+            "COALMINE_GRAPHITE_PREFIX": given.push_graphite_prefix,
+            "COALMINE_GRAPHITE_TAGS": given.push_graphite_tags,
+            "COALMINE_OTLP": given.push_otlp,
+            "COALMINE_PUSH_INTERVAL": given.push_interval,
+        }
+        return push_settings({**self._environ, **said})
+
+    def _headers_secret(self, given: argparse.Namespace) -> SecretKey | None:
+        text = given.push_otlp_headers_secret
+        name, _, key = text.partition("/")
+        if text and not (
+            re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", name) and re.fullmatch(r"[-._a-zA-Z0-9]+", key)
+        ):
+            self.parser.error(f"--push-otlp-headers-secret: {text!r} is no NAME/KEY of a Secret")
+        return SecretKey(name=name, key=key) if text and given.push_otlp else None
+
+    def _sidecars_push(self, given: argparse.Namespace) -> tuple[str, ...]:
         """The sidecar's flags. Whatever a sidecar would refuse is refused here: its pod would never be ready."""
         if not given.push_interval.isdecimal() or not 1 <= int(given.push_interval) <= 3600:
             self.parser.error(f"--push-interval: {given.push_interval!r} is no whole number of seconds, 1 to 3600")

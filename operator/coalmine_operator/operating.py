@@ -15,6 +15,8 @@ from typing import Any, Final
 from msgspec import Struct
 from prometheus_client import Gauge
 
+from coalmine_sidecar.push.settings import PushSettings
+
 from .api import conditions
 from .api.status import Status
 from .engine.model import Event
@@ -27,6 +29,7 @@ from .runtime import Runtime
 from .web.app import make_app
 from .web.bridge import RuntimeBackend
 from .web.metrics import Metrics
+from .web.push import pushed
 from .web.server import WebServer
 
 logger = logging.getLogger("coalmine")
@@ -44,7 +47,8 @@ class OperatorError(Exception):
 class OperatorSettings(Struct, frozen=True, kw_only=True):
     """`kubeconfig`: None in a pod. Token files hold one line; without one the guarded part answers nobody.
 
-    `webhook`: namespace and name of the webhook's Service, where its certificate is the operator's to keep.
+    `webhook`: namespace and name of the webhook's Service, where its certificate is the operator's to keep. `push`: who
+    gets its metrics unasked.
     """
 
     platform: PlatformSettings
@@ -54,6 +58,7 @@ class OperatorSettings(Struct, frozen=True, kw_only=True):
     port: int = 8080
     alerts_token_file: Path | None = None
     api_token_file: Path | None = None
+    push: PushSettings = PushSettings()
 
 
 async def operate(settings: OperatorSettings) -> None:
@@ -70,17 +75,20 @@ async def operate(settings: OperatorSettings) -> None:
         stack.push_async_callback(server.close)
         platform = KubernetesPlatform(client, settings.platform)
         runtime = Runtime(platform)
+        metrics = _metrics(client, platform, runtime)
+        backend = RuntimeBackend(
+            runtime, platform, keys=platform.keys, ingress=platform.ingress, listed=lambda: platform.listed
+        )
         app = make_app(
-            RuntimeBackend(
-                runtime, platform, keys=platform.keys, ingress=platform.ingress, listed=lambda: platform.listed
-            ),
+            backend,
             alerts_token=alerts_token,
             api_token=api_token,
-            metrics=_metrics(client, platform, runtime),
+            metrics=metrics,
             only_loopback=False,
             health=lambda: _health(platform),
         )
         await server.serve(app)
+        await stack.enter_async_context(pushed(settings.push, backend, metrics, instance=settings.platform.instance))
         if settings.webhook is not None:
             from .certificates import CertificateKeeper  # cryptography: 7 MB that cert-manager saves us
 

@@ -16,6 +16,15 @@ APART: Final = 10.0
 AGAIN: Final = 0.05
 
 
+def split_address(text: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port`. Raises ValueError with one clear line."""
+    host, _, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError(f"{text!r} is no host:port")
+    return host, int(port)
+
+
 def http_url(text: str) -> URL:
     """An http or https URL with a host. Raises ValueError with one line, in which no password stands."""
     try:

@@ -7,7 +7,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from time import monotonic
@@ -149,13 +149,15 @@ def _pushing(
     settings: Settings, telemetry: Telemetry, resources: ResourceReader, beside: list[Callable[[], Iterable[Metric]]]
 ) -> Pushing | None:
     """Metrics on their way to whom the flags name; what becomes of the pushes is one of them."""
+    for remark in settings.push.remarks:
+        log.warning("%s", remark)
     if not settings.push:
         return None
     from .push.pusher import start, whose  # for those who use it
 
-    async def collected() -> list[Metric]:
+    async def collected() -> AsyncGenerator[list[Metric], None]:
         telemetry.resources = await asyncio.to_thread(resources.read)
-        return collect(telemetry, beside)
+        yield collect(telemetry, beside)
 
     pushing = start(settings.push, collected, lambda: whose(telemetry.routing, settings.pod))
     beside.append(pushing.collect)

@@ -13,8 +13,8 @@ import msgspec
 
 from .contract import WarmupRequest, decode_warmup
 from .drain import HOLD
-from .push.settings import INTERVAL, PushSettings, graphite_prefix, otlp_url, take_push
-from .relay.names import split_address
+from .outward import split_address
+from .push.settings import OPTIONS, PushSettings, take_push
 from .tlsflags import TlsFiles, take_tls
 
 PREFIX = "COALMINE_"
@@ -118,15 +118,12 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
             flag(f"{purpose}-{file}", Path, "FILE", "")
     flag("model-server-name", str, "NAME", "localhost")
     flag("peer-server-name", str, "NAME", "")
-    flag("graphite", _address_or_none, "HOST:PORT", "")
-    flag("graphite-prefix", _reader(graphite_prefix), "NAME", "")
-    flag("graphite-tags", _true_or_false, "true|false", "true")
-    flag("otlp", _reader(otlp_url), "URL", "")
-    flag("push-interval", _number, "SECONDS", INTERVAL)
+    for option in OPTIONS:
+        flag(option.name, _reader(option.read), option.what, option.default)
     given = vars(parser.parse_args(arguments))
     try:
         given |= take_tls(given)
-        given["push"] = take_push(given)
+        given["push"] = take_push(given, environ)
     except ValueError as error:
         parser.error(str(error))
     if circle := _circle(given):
@@ -201,16 +198,10 @@ def _tls(text: str) -> str:
     return text
 
 
-def _true_or_false(text: str) -> str:
-    if text not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text
-
-
-def _reader(read: Callable[[str], str]) -> Callable[[str], str]:
+def _reader(read: Callable[[str], object]) -> Callable[[str], object]:
     """A reader whose ValueError is told as it is: argparse has a message of its own for that, with the text in it."""
 
-    def checked(text: str) -> str:
+    def checked(text: str) -> object:
         try:
             return read(text)
         except ValueError as error:

@@ -14,6 +14,7 @@ from tests.relay.harness import Pod, eventually, post, revision, routing
 from tests.relay.process import replace
 
 from coalmine_sidecar.contract import Routing, RoutingError
+from coalmine_sidecar.outward import split_address
 from coalmine_sidecar.relay.endpoints import Endpoint, pick
 from coalmine_sidecar.relay.heads import (
     JSON_LENGTH,
@@ -26,7 +27,7 @@ from coalmine_sidecar.relay.heads import (
     kind_of,
     without,
 )
-from coalmine_sidecar.relay.names import Names, split_address
+from coalmine_sidecar.relay.names import Names
 from coalmine_sidecar.relay.sweeper import TICK, Sweeper, Timed
 from coalmine_sidecar.relay.watcher import RoutingFile
 

@@ -21,6 +21,7 @@ from tests.cluster.lab.golang import SOURCE
 from tests.relay.harness import Client, Upstream, free_port, post, revision, routing
 from tests.relay.process import Sidecar, replace, sidecar
 from tests.unit.test_push import carbon
+from tests.unit.test_push_otlp import collector
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 OUTPUTS = {"observe": {"outputs": {"score": [0.2, 0.5]}}}
@@ -174,6 +175,28 @@ def _plain(labels: dict[str, str]) -> frozenset[tuple[str, str]]:
     """Prometheus drops labels that are empty, writes a bucket's 60.0 as 60, and adds who counted."""
     plain = {name: value for name, value in labels.items() if value and not name.startswith("otel_scope")}
     return frozenset((plain | {"le": repr(float(plain["le"]))} if "le" in plain else plain).items())
+
+
+async def test_a_key_of_the_environment_is_shown_to_the_receiver_alone(model: Upstream, file: Path) -> None:
+    """As pods get it of a Secret: nobody who sees the pod, its flags or its log sees the key."""
+    async with collector() as sink:
+        variables = {
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": sink.url,
+            "OTEL_EXPORTER_OTLP_HEADERS": "api-key=s3cret%20key,s3cret",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "9000",
+        }
+        async with sidecar(file, model.port, "--push-interval=1", **variables) as running:
+            for _ in range(1000):
+                if sink.got:
+                    break
+                await asyncio.sleep(0.02)
+            exposition = (await running.get("/metrics"))[1]
+            running.terminate()
+            status, said = await running.ended()
+    assert sink.got[0][0]["api-key"] == "s3cret key"
+    assert "OTEL_EXPORTER_OTLP_HEADERS: entry 2 is left out: write NAME=VALUE" in said
+    assert status == 0
+    assert "s3cret" not in said + exposition.decode()
 
 
 async def test_receivers_that_are_away_cost_nobody_anything(model: Upstream, file: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -20,7 +20,7 @@ from prometheus_client.samples import Exemplar
 
 from coalmine_sidecar.push.pusher import Pushing, start
 from coalmine_sidecar.push.receivers import Graphite, PushError
-from coalmine_sidecar.push.settings import PushSettings, graphite_prefix, otlp_url, take_push
+from coalmine_sidecar.push.settings import PushSettings, graphite_prefix, otlp_url, push_settings
 from coalmine_sidecar.settings import read_settings
 
 WHOSE = {"service.name": "fraud", "service.namespace": "ml", "service.instance.id": "fraud-1"}
@@ -42,8 +42,8 @@ def families() -> list[Metric]:
     return [requests, weight, drift, seconds, empty]
 
 
-async def collected() -> Sequence[Metric]:
-    return families()
+async def collected() -> AsyncGenerator[list[Metric], None]:
+    yield families()
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_what_is_no_prefix_is_refused(text: str):
 
 
 def test_pushing_every_moment_is_refused():
-    given = {"graphite": ("h", 1), "graphite_prefix": "", "graphite_tags": "true", "otlp": "", "push_interval": 0.5}
-    with pytest.raises(ValueError, match=r"^--push-interval: 0.5 is under 1 second$"):
-        take_push(dict(given))
-    assert not take_push(given | {"graphite": None}), "nobody is asked how often nothing is pushed"
+    given = {"COALMINE_GRAPHITE": "h:1", "COALMINE_PUSH_INTERVAL": "0.5"}
+    with pytest.raises(ValueError, match=r"^COALMINE_PUSH_INTERVAL: 0.5 is under 1 second$"):
+        push_settings(given)
+    assert not push_settings(given | {"COALMINE_GRAPHITE": ""}), "nobody is asked how often nothing is pushed"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from coalmine_operator.__main__ import read_settings as operator_settings
 from coalmine_operator.platforms.local.launch import sidecar_environment
@@ -69,6 +70,37 @@ def test_on_a_laptop_the_environment_says_it(monkeypatch: pytest.MonkeyPatch):
     )
 
 
+def test_a_key_comes_from_a_secret_that_may_be_missing():
+    flags = ["--push-otlp=http://o:4318", "--push-otlp-headers-secret=otlp/headers"]
+    settings = operator_settings(["operator", "--sidecar-image=i", *flags], {})[0].platform.injection
+    assert settings == webhook_settings(["--sidecar-image=i", *flags], {})[0].injection
+    env = inject(POD, settings, identity=IDENTITY).pod["spec"]["initContainers"][0]["env"]
+    assert env[2:] == [
+        {
+            "name": "OTEL_EXPORTER_OTLP_HEADERS",
+            "valueFrom": {"secretKeyRef": {"name": "otlp", "key": "headers", "optional": True}},
+        }
+    ]
+    without = operator_settings(["operator", "--sidecar-image=i", flags[1]], {})[0].platform.injection
+    assert without == InjectionSettings(image="i"), "nobody asks for it"
+
+
+def test_the_operator_pushes_where_its_sidecars_push():
+    flags = (
+        "--push-graphite=[::1]:2003",
+        "--push-graphite-prefix=ml",
+        "--push-graphite-tags=false",
+        "--push-otlp=http://o",
+    )
+    environ = {"OTEL_EXPORTER_OTLP_HEADERS": "api-key=k"}
+    own = operator_settings(["operator", "--sidecar-image=i", *flags], environ)[0].push
+    assert own == PushSettings(
+        graphite=("::1", 2003), prefix="ml", tags=False, otlp="http://o/v1/metrics", headers=(("api-key", "k"),)
+    )
+    assert replace(own, headers=()) == injected(*flags)
+    assert not operator_settings(["operator", "--sidecar-image=i"], {})[0].push
+
+
 @pytest.mark.parametrize(
     ("flag", "says"),
     [
@@ -80,6 +112,8 @@ def test_on_a_laptop_the_environment_says_it(monkeypatch: pytest.MonkeyPatch):
         ("--push-otlp=otel:4318", "--push-otlp: no URL: write http://HOST:PORT, without user and password"),
         ("--push-otlp=http://u:s3cret@otel", "--push-otlp: no URL: write http://HOST:PORT, without user and password"),
         ("--push-otlp=http://otel:x", "--push-otlp: no URL: write http://HOST:PORT, without user and password"),
+        ("--push-otlp-headers-secret=otlp", "--push-otlp-headers-secret: 'otlp' is no NAME/KEY of a Secret"),
+        ("--push-otlp-headers-secret=A/b", "--push-otlp-headers-secret: 'A/b' is no NAME/KEY of a Secret"),
         ("--push-interval=0", "--push-interval: '0' is no whole number of seconds, 1 to 3600"),
         ("--push-interval=1.5", "--push-interval: '1.5' is no whole number of seconds, 1 to 3600"),
     ],

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def test_what_otlp_has_no_kind_for_is_a_gauge():
 def test_a_document_says_whose_metrics_they_are():
     (told,) = json.loads(document(WHOSE, [b'{"name":"a"}', b'{"name":"b"}']))["resourceMetrics"]
     assert attributes(told["resource"]) == WHOSE
-    assert told["scopeMetrics"][0]["scope"]["name"] == "coalmine_sidecar"
+    assert told["scopeMetrics"][0]["scope"]["name"] == "coalmine"
     assert told["scopeMetrics"][0]["metrics"] == [{"name": "a"}, {"name": "b"}]
 
 
@@ -175,6 +175,50 @@ async def test_otlp_is_posted_as_json():
     assert int(before["startTimeUnixNano"]) < int(before["timeUnixNano"]) < int(after["timeUnixNano"])
 
 
+async def test_headers_are_shown_to_the_receiver_and_to_nobody_else(caplog: pytest.LogCaptureFixture):
+    """One that says who pushes takes the place of the URL's user: two of them are no request."""
+    async with collector() as sink:
+        settings = PushSettings(
+            otlp=sink.url.replace("//", "//user:pass@"),
+            headers=(("authorization", "Bearer s3cret"), ("x-tenant", "a, b")),
+            interval=0.01,
+        )
+        running = pushing(settings)
+        await until(running, "otlp", "ok")
+        sink.answer = 401, b""
+        await until(running, "otlp", "failed")
+        await running.stop()
+    headers = sink.got[0][0]
+    assert (headers["Authorization"], headers["x-tenant"]) == ("Bearer s3cret", "a, b")
+    assert headers["Content-Type"] == "application/json"
+    assert caplog.messages == [f"metrics to {sink.url}: answered 401"]
+
+
+async def test_pieces_are_pushed_one_by_one_until_one_fails():
+    """One that is taken in part stops nothing; where nobody answers the rest is not even made."""
+    made: list[str] = []
+
+    async def collected() -> AsyncGenerator[list[Metric], None]:
+        for name in ("a", "b", "c"):
+            made.append(name)
+            yield [GaugeMetricFamily(name, name, value=1)]
+
+    async with collector() as sink:
+        sink.answer = 200, b'{"partialSuccess":{"rejectedDataPoints":"1"}}'
+        running = start(PushSettings(otlp=sink.url, interval=60), collected, lambda: WHOSE, draw=float)
+        await until(running, "otlp", "partial")
+        await running.stop()
+        names = [got["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["name"] for _, got in sink.got]
+        assert names == made == ["a", "b", "c"]
+        made.clear()
+        sink.answer = 503, b""
+        running = start(PushSettings(otlp=sink.url, interval=60), collected, lambda: WHOSE, draw=float)
+        await until(running, "otlp", "failed")
+        await running.stop()
+    assert made == ["a"]
+    assert sum(running.pushes.values()) == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "outcome", "says"),
     [
@@ -220,8 +264,9 @@ async def test_a_receiver_that_hangs_is_given_up():
 
 
 async def test_a_figure_that_cannot_be_written_is_counted(caplog: pytest.LogCaptureFixture):
-    async def wrong() -> Sequence[Metric]:
+    async def wrong() -> AsyncGenerator[list[Metric], None]:
         raise ZeroDivisionError
+        yield []
 
     running = start(PushSettings(otlp="http://127.0.0.1:1/", interval=0.01), wrong, lambda: WHOSE)
     await until(running, "otlp", "failed", 2)

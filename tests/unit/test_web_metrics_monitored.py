@@ -12,6 +12,7 @@ from coalmine_operator.analysis.monitored import Drifted, RunLength, Watched
 from coalmine_operator.api.baseline import Baseline, Categorical, Figure, Numeric, Performance, for_sidecar
 from coalmine_operator.engine import BaselineState
 from coalmine_operator.engine.monitored import DeploymentMonitored, RevisionMonitored
+from coalmine_operator.web.gauges import pieces
 from coalmine_operator.web.metrics import Metrics
 from coalmine_sidecar.monitoring import Feature
 from coalmine_sidecar.telemetry.features import FeatureCounter
@@ -143,3 +144,26 @@ def test_what_went_has_no_series_and_none_stands_twice() -> None:
     assert len(series) == len(set(series))
     assert sum(line.startswith("coalmine_baseline_rows") for line in lines) == 3
     assert b"coalmine_baseline" not in metrics.render([], [])
+
+
+def test_what_is_pushed_is_what_is_scraped() -> None:
+    """Whichever pieces it is cut into, no series is lost and none stands in two of them."""
+    metrics = Metrics()
+    columns = column("feature", "age", 7.5, 3.0), column("output", "score", -1.0)
+    unusable = BaselineState(problem="missing", message="no such file")
+    deployments = [deployment(*columns), deployment(*columns), deployment(version="v2"), deployment(namespace="other")]
+    deployments.append(deployment(version="v3", state=unusable))
+    scraped = samples(metrics.render([], deployments))
+    for size, number in ((1, 4), (50, 2), (10_000, 1)):
+        told = [
+            ((sample.name, tuple(value for _, value in sorted(sample.labels.items()))), sample.value)
+            for piece in pieces(deployments, size)
+            for family in piece
+            for sample in family.samples
+        ]
+        assert len(told) == len(dict(told))
+        assert dict(told) == {key: value for key, value in scraped.items() if "operator" not in key[0]}
+        assert len(list(pieces(deployments, size))) == number
+    (own, *rest) = metrics.pieces([], deployments)
+    assert {family.name for family in own} >= {"coalmine_operator_reconciles", "coalmine_deployment_phase"}
+    assert len(rest) == 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
+from .errors import CliError
 from .options import state_option
 
 
@@ -45,8 +47,14 @@ def run(
 ) -> None:
     """Run the model deployments of FILE on this machine, and follow the file while it is edited."""
     # Other commands start in a third of the time without what this one needs.
+    from coalmine_sidecar.push.settings import push_settings
+
     from .running import Settings, serve
 
+    try:
+        push = push_settings(os.environ)
+    except ValueError as error:
+        raise CliError(str(error), code=2) from error
     serve(
         Settings(
             file=file,
@@ -56,5 +64,6 @@ def run(
             leave=on_exit == "leave",
             alerts_token_file=alerts_token_file,
             debug=debug,
+            push=push,
         )
     )

@@ -16,6 +16,8 @@ from typing import Final
 import uvloop
 from msgspec import Struct
 
+from coalmine_sidecar.push.settings import PushSettings
+
 from ..api import conditions
 from ..api.status import Status
 from ..engine.model import Event
@@ -25,6 +27,7 @@ from ..runtime import Runtime
 from ..web.app import make_app
 from ..web.bridge import RuntimeBackend
 from ..web.metrics import Metrics
+from ..web.push import pushed
 from ..web.server import WebServer
 from ..web.view import ScrapeTargets
 from .client import RunInfo
@@ -37,7 +40,7 @@ ALERTS_TOKEN: Final = "alerts-token"  # noqa: S105 - the name of a file
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The options of `coalmine run`. `leave`: model processes outlive it."""
+    """The options of `coalmine run`. `leave`: model processes outlive it; `push`: who gets its metrics unasked."""
 
     file: Path
     state: Path
@@ -46,6 +49,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     leave: bool = False
     alerts_token_file: Path | None = None
     debug: bool = False
+    push: PushSettings = PushSettings()
 
 
 class Running(Struct, frozen=True, kw_only=True):
@@ -106,12 +110,13 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         info = RunInfo(pid=os.getpid(), port=server.port, token=api_token, started_at=time.time())
         write_json(run_file, info)
         leave = settings.leave
-        yield Running(
-            platform=platform,
-            backend=backend,
-            alerts_url=f"http://{HOST}:{server.port}/alerts",
-            alerts_token_file=token_file,
-        )
+        async with pushed(settings.push, backend, metrics, instance=f"{HOST}:{server.port}"):
+            yield Running(
+                platform=platform,
+                backend=backend,
+                alerts_url=f"http://{HOST}:{server.port}/alerts",
+                alerts_token_file=token_file,
+            )
     finally:
         run_file.unlink(missing_ok=True)
         await server.close()

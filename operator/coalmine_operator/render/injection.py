@@ -43,6 +43,9 @@ _TOKEN_FOLDER: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: 
 #: the others, which are as short of it. A process that ended is noticed without a probe.
 PATIENCE: Final = 5
 
+#: OpenTelemetry's variable for what a receiver of OTLP wants to see.
+OTLP_HEADERS: Final = "OTEL_EXPORTER_OTLP_HEADERS"
+
 #: The image's user.
 UID: Final = 65532
 #: Kubernetes' default, in seconds, and the share of it that requests get to finish; the rest is the model's own.
@@ -57,7 +60,7 @@ _TAKEN: Final = f"is the sidecar's: ports {INGRESS_PORT} to {ADMIN_PORT} have to
 class InjectionSettings(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """What the operator was installed with. There is no CPU limit: throttling shows in every tail latency.
 
-    `push`: the sidecar's flags about who gets its metrics without asking.
+    `push`: the sidecar's flags about who gets its metrics without asking; `otlp_headers`: where a key for that one is.
     """
 
     image: str
@@ -66,6 +69,7 @@ class InjectionSettings(Struct, frozen=True, kw_only=True, rename="camel", forbi
     memory_request: str = "64Mi"
     memory_limit: str = "256Mi"
     push: tuple[str, ...] = ()
+    otlp_headers: SecretKey | None = None
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -257,7 +261,8 @@ def _sidecar(settings: InjectionSettings, identity: Identity, arguments: list[st
         "env": [
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "COALMINE_DRAIN_KEY", "value": identity.drain_key},
-            *_redis_password(identity.redis_password),
+            *_from_secret(REDIS_PASSWORD, identity.redis_password),
+            *_from_secret(OTLP_HEADERS, settings.otlp_headers),
         ],
         "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in PORT_NAMES.items()],
         # Up is enough to start the model, which may take minutes to load; the routing file may come meanwhile.
@@ -281,12 +286,12 @@ def _sidecar(settings: InjectionSettings, identity: Identity, arguments: list[st
     }
 
 
-def _redis_password(secret: SecretKey | None) -> list[dict[str, Any]]:
-    """Optional: without it labels find no prediction, which is counted; a pod that does not start would be worse."""
+def _from_secret(variable: str, secret: SecretKey | None) -> list[dict[str, Any]]:
+    """Optional: who asks for it refuses what comes without, which is counted; a pod that does not start is worse."""
     if secret is None:
         return []
     source = {"secretKeyRef": {"name": secret.name, "key": secret.key, "optional": True}}
-    return [{"name": REDIS_PASSWORD, "valueFrom": source}]
+    return [{"name": variable, "valueFrom": source}]
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:

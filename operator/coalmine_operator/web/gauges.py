@@ -7,8 +7,11 @@ files; a bin's series are a baseline's frequency of it and, of numbers, the shar
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Final
+
+from prometheus_client.metrics_core import Metric
 
 from ..analysis.monitored import Kind, Watched
 from ..api.baseline import Baseline, Column, Numeric, ratios, upto, widths
@@ -16,6 +19,8 @@ from ..engine.monitored import DeploymentMonitored, RevisionMonitored
 
 #: Bytes of text kept from one scrape to the next. 20 features and 2 outputs of 10 bins are 80 kB a revision.
 KEPT_BYTES: Final = 64 << 20
+#: Series of a piece of what is pushed, if no revision has more: some hundred kilobytes of JSON.
+PIECE: Final = 2000
 
 _Labels = tuple[str, ...]
 _REVISION: Final = ("namespace", "model", "version")
@@ -53,92 +58,145 @@ class MonitoredGauges:
 
     def render(self, deployments: Iterable[DeploymentMonitored]) -> bytes:
         """All series of `deployments`, and of nothing that went."""
-        told: set[_Labels] = set()
         families: dict[str, list[bytes]] = {}
         kept: dict[tuple[_Labels, str], dict[str, bytes]] = {}
         room = KEPT_BYTES
-        for deployment in deployments:
-            for revision in deployment.revisions:
-                labels = (deployment.namespace, deployment.model, revision.version)
-                # Two model deployments may serve the same version of a model; a series stands once in a scrape.
-                if labels in told:
-                    continue
-                told.add(labels)
-                texts = [_live(labels, revision, deployment.threshold)]
-                state = revision.baseline
-                if state.baseline is not None:
-                    key = (labels, state.digest)
-                    text = self._kept.get(key) or _baseline(labels, state.baseline)
-                    texts.append(text)
-                    room -= sum(map(len, text.values()))
-                    if room >= 0:
-                        kept[key] = text
-                for text in texts:
-                    for name, lines in text.items():
-                        families.setdefault(name, []).append(lines)
+        for labels, revision, threshold in _revisions(deployments):
+            live = _Text(labels)
+            _live(live, revision, threshold)
+            texts = [live.encoded()]
+            state = revision.baseline
+            if state.baseline is not None:
+                key = (labels, state.digest)
+                text = self._kept.get(key)
+                if text is None:
+                    lines = _Text(labels)
+                    _baseline(lines, state.baseline)
+                    text = lines.encoded()
+                texts.append(text)
+                room -= sum(map(len, text.values()))
+                if room >= 0:
+                    kept[key] = text
+            for text in texts:
+                for name, part in text.items():
+                    families.setdefault(name, []).append(part)
         self._kept = kept
         return b"".join(part for name in _names() if name in families for part in (_head(name), *families[name]))
 
 
-class _Text:
-    """The lines of one revision, by family."""
+def pieces(deployments: Iterable[DeploymentMonitored], size: int = PIECE) -> Iterator[list[Metric]]:
+    """The same series as prometheus_client's, whole revisions at a time: about `size` series a piece, none twice."""
+    families: dict[str, Metric] = {}
+    count = 0
+    for labels, revision, threshold in _revisions(deployments):
+        samples = _Samples(labels, families)
+        _live(samples, revision, threshold)
+        if revision.baseline.baseline is not None:
+            _baseline(samples, revision.baseline.baseline)
+        count += samples.count
+        if count >= size:
+            yield list(families.values())
+            families, count = {}, 0
+    if families:
+        yield list(families.values())
+
+
+def _revisions(deployments: Iterable[DeploymentMonitored]) -> Iterator[tuple[_Labels, RevisionMonitored, float]]:
+    """With the labels of its series and the threshold of its alarms.
+
+    Two model deployments may serve the same version of a model; a series stands once in a scrape.
+    """
+    told: set[_Labels] = set()
+    for deployment in deployments:
+        for revision in deployment.revisions:
+            labels = (deployment.namespace, deployment.model, revision.version)
+            if labels not in told:
+                told.add(labels)
+                yield labels, revision, deployment.threshold
+
+
+class _Sink(ABC):
+    """Takes the series of one revision."""
+
+    def add(self, name: str, value: float, *labels: str) -> None:
+        """`labels`: those beside the revision's. What is not finite is nothing to compare anything with."""
+        if math.isfinite(value):
+            self.put(name, float(value), labels)
+
+    @abstractmethod
+    def put(self, name: str, value: float, labels: _Labels) -> None: ...
+
+
+class _Text(_Sink):
+    """Lines, by family."""
 
     def __init__(self, labels: _Labels) -> None:
         self._labels = ",".join(_pairs(_REVISION, labels))
         self._lines: dict[str, list[str]] = {}
 
-    def add(self, name: str, value: float, *labels: str) -> None:
-        if not math.isfinite(value):
-            return  # nothing to compare anything with
+    def put(self, name: str, value: float, labels: _Labels) -> None:
         pairs = ",".join((self._labels, *_pairs(_described(name)[1], labels)))
-        self._lines.setdefault(name, []).append(f"coalmine_{name}{{{pairs}}} {float(value)!r}\n")
+        self._lines.setdefault(name, []).append(f"coalmine_{name}{{{pairs}}} {value!r}\n")
 
     def encoded(self) -> dict[str, bytes]:
         return {name: "".join(lines).encode() for name, lines in self._lines.items()}
 
 
-def _live(labels: _Labels, revision: RevisionMonitored, threshold: float) -> dict[str, bytes]:
-    text = _Text(labels)
-    text.add("baseline_loaded", revision.baseline.baseline is not None, revision.baseline.problem)
+class _Samples(_Sink):
+    """Samples of prometheus_client, added to `families`; `count` of them."""
+
+    def __init__(self, labels: _Labels, families: dict[str, Metric]) -> None:
+        self._labels = dict(zip(_REVISION, labels, strict=True))
+        self._families = families
+        self.count = 0
+
+    def put(self, name: str, value: float, labels: _Labels) -> None:
+        called, (text, names) = f"coalmine_{name}", _described(name)
+        family = self._families.get(name)
+        if family is None:
+            family = self._families[name] = Metric(called, text, "gauge")
+        family.add_sample(called, self._labels | dict(zip(names, labels, strict=True)), value)
+        self.count += 1
+
+
+def _live(sink: _Sink, revision: RevisionMonitored, threshold: float) -> None:
+    sink.add("baseline_loaded", revision.baseline.baseline is not None, revision.baseline.problem)
     if revision.watched is not None and revision.watched.columns:
-        _watched(text, revision.watched)
-        text.add("drift_alarm_threshold_log", threshold)
-    return text.encoded()
+        _watched(sink, revision.watched)
+        sink.add("drift_alarm_threshold_log", threshold)
 
 
-def _watched(text: _Text, watched: Watched) -> None:
+def _watched(sink: _Sink, watched: Watched) -> None:
     for column in watched.columns:
-        text.add("drift_log_e", column.log_e, column.kind, column.name)
+        sink.add("drift_log_e", column.log_e, column.kind, column.name)
         if column.run_length.windows:
-            text.add("drift_run_length_log", column.run_length.log_r, column.kind, column.name)
+            sink.add("drift_run_length_log", column.run_length.log_r, column.kind, column.name)
     for name, mean in (("log_e", watched.log_e_mean), ("run_length_log", watched.log_r_mean)):
         if mean is not None:
-            text.add(f"drift_{name}_mean", mean)
+            sink.add(f"drift_{name}_mean", mean)
 
 
-def _baseline(labels: _Labels, baseline: Baseline) -> dict[str, bytes]:
-    text = _Text(labels)
-    text.add("baseline_rows", baseline.rows)
+def _baseline(sink: _Sink, baseline: Baseline) -> None:
+    sink.add("baseline_rows", baseline.rows)
     for name, column in baseline.features.items():
-        _column(text, "feature", name, column)
+        _column(sink, "feature", name, column)
     for name, column in baseline.outputs.items():
-        _column(text, "output", name, column)
+        _column(sink, "output", name, column)
     for name, figure in (baseline.performance.metrics if baseline.performance else {}).items():
-        text.add("baseline_performance", figure.value, name)
+        sink.add("baseline_performance", figure.value, name)
         if figure.stddev is not None:
-            text.add("baseline_performance_stddev", figure.stddev, name)
-    return text.encoded()
+            sink.add("baseline_performance_stddev", figure.stddev, name)
 
 
-def _column(text: _Text, kind: Kind, name: str, column: Column) -> None:
+def _column(sink: _Sink, kind: Kind, name: str, column: Column) -> None:
     parts = {"ratio": ratios(column)}
     if isinstance(column, Numeric):
         parts |= {"upto": upto(column), "width": widths(column)}
-        text.add(f"{kind}_baseline_mean", column.mean, name)
-        text.add(f"{kind}_baseline_stddev", column.stddev, name)
+        sink.add(f"{kind}_baseline_mean", column.mean, name)
+        sink.add(f"{kind}_baseline_stddev", column.stddev, name)
     for part, values in parts.items():
         for place, value in values.items():
-            text.add(f"{kind}_baseline_{part}", value, name, place)
+            sink.add(f"{kind}_baseline_{part}", value, name, place)
 
 
 def _names() -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from ..api.conditions import AVAILABLE
 from ..api.status import Phase
 from ..engine.monitored import DeploymentMonitored
-from .gauges import MonitoredGauges
+from .gauges import MonitoredGauges, pieces
 from .view import DeploymentView
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -113,3 +113,15 @@ class Metrics:
             return generate_latest(self.registry) + self._monitored.render(monitored)
         finally:
             self._deployments.views = ()
+
+    def pieces(
+        self, views: Iterable[DeploymentView], monitored: Iterable[DeploymentMonitored] = ()
+    ) -> Iterator[list[Metric]]:
+        """What `render` writes, some at a time: of thousands of revisions nobody needs all at once."""
+        self._deployments.views = views
+        try:
+            own = list(self.registry.collect())
+        finally:
+            self._deployments.views = ()
+        yield own
+        yield from pieces(monitored)

@@ -1,1 +1,4 @@
-"""The sidecar's metrics for those without Prometheus: to Graphite and to OTLP receivers, every few seconds."""
+"""Metrics for those without Prometheus: to Graphite and to OTLP receivers, every few seconds.
+
+The operator pushes its own in the same way: nothing here knows whose metrics they are.
+"""

@@ -56,7 +56,7 @@ class OtlpMetric:
 
 def document(resource: Mapping[str, str], metrics: Iterable[bytes]) -> bytes:
     """An ExportMetricsServiceRequest. `resource`: attributes of who tells (`service.name` and so on)."""
-    scope = {"name": "coalmine_sidecar", "version": VERSION}
+    scope = {"name": "coalmine", "version": VERSION}
     told = msgspec.Raw(b"[" + b",".join(metrics) + b"]")
     return encode(
         {

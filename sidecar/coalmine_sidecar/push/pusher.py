@@ -6,10 +6,12 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from ..contract import Routing
 from ..outward import Health, end
@@ -23,13 +25,17 @@ LONGEST_PAUSE: Final = 300.0
 log = logging.getLogger(__name__)
 
 
-class Pushing:
+#: Makes all metrics anew, in pieces that are pushed one after the other: what is huge need not be there at once.
+Collect = Callable[[], AsyncGenerator[Sequence[Metric], None]]
+
+
+class Pushing(Collector):
     """Tasks, one a receiver: a slow one holds up none of the others."""
 
     def __init__(
         self,
         receivers: Iterable[Receiver],
-        collect: Callable[[], Awaitable[Sequence[Metric]]],
+        collect: Collect,
         resource: Callable[[], Mapping[str, str] | None],
         *,
         interval: float,
@@ -73,13 +79,27 @@ class Pushing:
         """The outcome, and what is wrong."""
         outcome, problem = "ok", ""
         try:
-            await receiver.push(await self._collect(), resource)
+            async with aclosing(self._collect()) as pieces:
+                async for piece in pieces:
+                    if partial := await _pushed(receiver, piece, resource):
+                        outcome, problem = "partial", partial
         except PushError as error:
-            outcome, problem = "partial" if error.partial else "failed", str(error)
+            outcome, problem = "failed", str(error)
         except Exception as error:  # noqa: BLE001 - of a figure that cannot be written, say: the next push is another try
             outcome, problem = "failed", f"could not be made: {type(error).__name__}"
         self.pushes[receiver.kind, outcome] += 1
         return outcome, problem
+
+
+async def _pushed(receiver: Receiver, metrics: Sequence[Metric], resource: Mapping[str, str]) -> str:
+    """What is wrong where not all of it was taken. Raises PushError where nothing was."""
+    try:
+        await receiver.push(metrics, resource)
+    except PushError as error:
+        if not error.partial:
+            raise
+        return str(error)
+    return ""
 
 
 def whose(routing: Routing | None, pod: str) -> dict[str, str] | None:
@@ -94,10 +114,11 @@ def whose(routing: Routing | None, pod: str) -> dict[str, str] | None:
 
 def start(
     settings: PushSettings,
-    collect: Callable[[], Awaitable[Sequence[Metric]]],
+    collect: Collect,
     resource: Callable[[], Mapping[str, str] | None],
     *,
     clock: Callable[[], float] = time.time,
+    draw: Callable[[], float] = random.random,
 ) -> Pushing:
     """Begin to push, in the running event loop.
 
@@ -108,5 +129,6 @@ def start(
     if settings.graphite is not None:
         receivers.append(Graphite(settings.graphite, prefix=settings.prefix, tags=settings.tags))
     if settings.otlp:
-        receivers.append(Otlp(settings.otlp, started=clock(), clock=clock))
-    return Pushing(receivers, collect, resource, interval=settings.interval)
+        otlp = Otlp(settings.otlp, started=clock(), clock=clock, headers=settings.headers, timeout=settings.timeout)
+        receivers.append(otlp)
+    return Pushing(receivers, collect, resource, interval=settings.interval, draw=draw)

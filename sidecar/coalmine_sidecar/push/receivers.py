@@ -22,9 +22,9 @@ from yarl import URL
 
 from ..outward import shown
 from . import otlp
+from .settings import TIMEOUT
+from .standard import Headers
 
-#: Seconds for one push.
-TIMEOUT: Final = 5.0
 #: Bytes of an OTLP receiver's answer that are read.
 READ: Final = 65536
 #: Seconds that connections have to end.
@@ -117,14 +117,26 @@ class _Of(Collector):
 class Otlp:
     """`url`: the whole one, http or https; its user and password are Basic authentication.
 
+    `headers`: beside those of the body, never told; an `authorization` takes the place of user and password.
     `clock`: Unix seconds; `started`: since when counters count.
     """
 
     kind = "otlp"
 
-    def __init__(self, url: str, *, started: float, clock: Callable[[], float], timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        started: float,
+        clock: Callable[[], float],
+        headers: Headers = (),
+        timeout: float = TIMEOUT,
+    ) -> None:
         self._url = URL(url)
         self.name = f"metrics to {shown(self._url)}"
+        self._headers = {**dict(headers), "Content-Type": "application/json", "Content-Encoding": "gzip"}
+        if "authorization" in self._headers:
+            self._url = self._url.with_user(None)
         self._started = started
         self._clock = clock
         self._timeout = aiohttp.ClientTimeout(total=timeout)
@@ -166,9 +178,8 @@ class Otlp:
         session = self._session
         if session is None:
             session = self._session = await self._open()
-        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
         async with session.post(
-            self._url, data=body, headers=headers, allow_redirects=False, timeout=self._timeout
+            self._url, data=body, headers=self._headers, allow_redirects=False, timeout=self._timeout
         ) as answer:
             return answer.status, await answer.content.read(READ)
 

@@ -24,15 +24,6 @@ _NOTHING: Final = (socket.EAI_NONAME, socket.EAI_NODATA)
 log = logging.getLogger(__name__)
 
 
-def split_address(text: str) -> tuple[str, int]:
-    """`host:port` or `[v6]:port`. Raises ValueError with one clear line."""
-    host, _, port = text.rpartition(":")
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise ValueError(f"{text!r} is no host:port")
-    return host, int(port)
-
-
 def is_literal(host: str) -> bool:
     """Whether a host is an IP address and not a name."""
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from ..contract import REASONS, SECURE, Concurrency, RetryBudget, RevisionRoute, Routing, RoutingError
+from ..outward import split_address
 from ..routing import Chooser
 from ..telemetry import QueueCounters, Series, Telemetry
 from ..telemetry.store import Role
@@ -21,7 +22,7 @@ from .gate import Gate
 from .h2.model import Channel
 from .h2.view import channel_of
 from .mirror import Copying, Mirroring
-from .names import Names, split_address
+from .names import Names
 from .outbox import Outbox
 from .retries import Budget
 from .safeguards import Safeguards

@@ -10,6 +10,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from coalmine_sidecar.push.settings import ENVIRONMENT
+
 from ...api.problems import Invalid
 from ...api.warmup import warmup_text
 from ...engine.model import RevisionRecord
@@ -23,11 +25,7 @@ from .state import PodRecord
 _SIDECAR_ENVIRONMENT: Final = (
     REDIS_PASSWORD,
     # Who gets its metrics without asking: on this machine no flag of ours says so.
-    "COALMINE_GRAPHITE",
-    "COALMINE_GRAPHITE_PREFIX",
-    "COALMINE_GRAPHITE_TAGS",
-    "COALMINE_OTLP",
-    "COALMINE_PUSH_INTERVAL",
+    *ENVIRONMENT,
     "HOME",
     "LANG",
     "LC_ALL",
