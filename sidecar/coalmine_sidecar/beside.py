@@ -46,6 +46,7 @@ class Beside:
         self._ticks = ticks
         self._feedback: FeedbackService | None = None
         self._payloads: PayloadLogs | None = None
+        self._logged_bytes = 0
 
     def use(self, routing: Routing) -> None:
         """Follow a routing file."""
@@ -64,11 +65,17 @@ class Beside:
             self._payloads = PayloadLogs(pod=self._telemetry.pod)
         if self._payloads is not None:
             self._payloads.use(routing)
+        if monitoring is not UNSET and monitoring.payload_log is not None:
+            self._logged_bytes = monitoring.payload_log.max_bytes
 
     def remember(self, predicted: Predicted, other: str) -> None:
         """Keep a prediction until its label comes; `other`: another id that it may be asked for by, or empty."""
         if self._feedback is not None:
             self._feedback.remember(predicted, other)
+
+    def wants(self) -> int:
+        """Bytes of an answer that are logged at most; -1: it is not of the sample. Asked once for each."""
+        return self._logged_bytes if self._payloads is not None and self._payloads.wants() else -1
 
     def log(
         self,
@@ -78,10 +85,14 @@ class Beside:
         content_type: bytes,
         json_length: int | None,
         body: bytes,
+        size: int = -1,
     ) -> None:
-        """Log a request and its answer, if they are of the sample. A request that was not kept has an empty body."""
+        """Log a request and its answer, which are of the sample. A request that was not kept has an empty body.
+
+        `size`: of the answer's body, where `body` may be but its beginning.
+        """
         payloads = self._payloads
-        if payloads is None or not payloads.wants():
+        if payloads is None:
             return
         from .payload import Body, Exchange
 
@@ -104,7 +115,7 @@ class Beside:
                     json_length=question.json_length,
                     size=question.size,
                 ),
-                response=Body(data=body, content_type=_text(content_type), json_length=json_length),
+                response=Body(data=body, content_type=_text(content_type), json_length=json_length, size=size),
             )
         )
 

@@ -188,6 +188,7 @@ def test_a_budget_gives_its_share_in_the_long_run(share: float) -> None:
 
 
 CHAT = b"/v1/chat/completions"
+EVENTS = b"text/event-stream"
 
 
 def event(text: str, finish: str = "null") -> bytes:
@@ -199,7 +200,7 @@ def event(text: str, finish: str = "null") -> bytes:
 
 def test_a_stream_is_read_in_later_turns_and_counted_when_it_ends(loop, telemetry, observer) -> None:
     series, cell = telemetry.series("a", "ingress"), telemetry.epoch("a")
-    follower = observer.follow(series, CHAT, 100.0)
+    follower = observer.follow(series, CHAT, EVENTS, 100.0)
     assert follower is not None
     counters = series.generations["chat"]
     follower.feed([event("a")[:9]], 100.5)
@@ -222,14 +223,14 @@ def test_a_stream_is_read_in_later_turns_and_counted_when_it_ends(loop, telemetr
 
 
 def test_paths_without_anything_to_read_are_not_followed(telemetry, observer) -> None:
-    assert observer.follow(telemetry.series("a", "ingress"), b"/events", 0.0) is None
+    assert observer.follow(telemetry.series("a", "ingress"), b"/events", EVENTS, 0.0) is None
     assert telemetry.series("a", "ingress").generations == {}
 
 
 @pytest.mark.parametrize("before", [b"", event("a")])
 def test_the_end_of_a_stream_tells_of_an_error_in_it(loop, telemetry, observer, before: bytes) -> None:
     series = telemetry.series("a", "ingress")
-    follower = observer.follow(series, CHAT, 0.0)
+    follower = observer.follow(series, CHAT, EVENTS, 0.0)
     follower.feed([before + b'data: {"error":{"code":429}}\n\n'], 1.0)
     assert follower.end(None) == 429, "asked in the same turn"
     loop.run()
@@ -240,7 +241,7 @@ def test_the_end_of_a_stream_tells_of_an_error_in_it(loop, telemetry, observer, 
 
 def test_a_stream_that_breaks_counts_its_first_token_only(loop, telemetry, observer) -> None:
     series = telemetry.series("a", "ingress")
-    follower = observer.follow(series, CHAT, 0.0)
+    follower = observer.follow(series, CHAT, EVENTS, 0.0)
     follower.feed([event("a") + event("b", '"stop"')], 1.0)
     loop.run()
     follower.stop()
@@ -252,14 +253,14 @@ def test_a_stream_that_breaks_counts_its_first_token_only(loop, telemetry, obser
 
 def test_what_comes_at_once_is_read_in_stretches_and_beyond_the_bound_not_at_all(loop, telemetry, observer) -> None:
     series = telemetry.series("a", "ingress")
-    follower = observer.follow(series, CHAT, 0.0)
+    follower = observer.follow(series, CHAT, EVENTS, 0.0)
     follower.feed([event("x" * 100) * 600], 1.0)
     assert follower.end(None) == 0
     assert series.predictions == 0, "the rest in later turns"
     loop.run()
     assert loop.turns > 1
     assert (series.predictions, series.generations["chat"].tokens["output", "chunks"].total) == (1, 600)
-    other = observer.follow(series, CHAT, 0.0)
+    other = observer.follow(series, CHAT, EVENTS, 0.0)
     other.feed([b"x" * (MAX_PENDING + 1)], 1.0)
     assert other.end(None) == 0
     assert (series.skipped["queue"], other._pending) == (1, [])
@@ -269,7 +270,7 @@ def test_without_budget_a_stream_is_skipped_once(loop, telemetry) -> None:
     loop.tick = BURST
     observer = Observer(telemetry, schedule=loop.call_soon, clock=loop.clock, share=0.0)
     series = telemetry.series("a", "ingress")
-    follower = observer.follow(series, CHAT, 0.0)
+    follower = observer.follow(series, CHAT, EVENTS, 0.0)
     for _ in range(5):
         follower.feed([event("a")], 1.0)
         loop.run()
@@ -279,7 +280,7 @@ def test_without_budget_a_stream_is_skipped_once(loop, telemetry) -> None:
 
 def test_too_many_streams_in_one_turn_are_skipped(loop, telemetry, observer) -> None:
     series = telemetry.series("a", "ingress")
-    followers = [observer.follow(series, CHAT, 0.0) for _ in range(MAX_QUEUED + 3)]
+    followers = [observer.follow(series, CHAT, EVENTS, 0.0) for _ in range(MAX_QUEUED + 3)]
     for follower in followers:
         follower.feed([event("a")], 1.0)
     loop.run()

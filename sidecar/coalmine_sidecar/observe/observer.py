@@ -14,9 +14,10 @@ from ..protocols import Answer, extract
 from ..protocols.openai import operation_of
 from ..telemetry import EpochCell, Series, Telemetry
 from ..telemetry.counters import bump
+from .beginning import Beginning, Room
 from .budget import CpuBudget
 from .record import record
-from .stream import Follower
+from .stream import Followed, Follower
 
 if TYPE_CHECKING:
     from ..feedback.predicted import Predicted
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_QUEUED: Final = 1024
 MAX_QUEUED_BYTES: Final = 8 << 20
+#: Of streams that are to be logged, all together.
+MAX_COPIED_BYTES: Final = 8 << 20
 #: Seconds of reading at a stretch, after which the event loop has its turn.
 SLICE: Final = 0.002
 _GZIP: Final = b"\x1f\x8b"
@@ -40,6 +43,8 @@ class Beside(Protocol):
 
     def remember(self, predicted: Predicted, other: str) -> None: ...
 
+    def wants(self) -> int: ...
+
     def log(
         self,
         series: Series,
@@ -48,6 +53,7 @@ class Beside(Protocol):
         content_type: bytes,
         json_length: int | None,
         body: bytes,
+        size: int = -1,
     ) -> None: ...
 
 
@@ -73,8 +79,9 @@ class Observer:
         self._clock = clock
         self._budget = CpuBudget(share, clock())
         self._draw = draw
-        self._queue: deque[_Offered | Follower] = deque()
-        self._queued_bytes = 0
+        self._queue: deque[_Offered | Follower | Followed] = deque()
+        self._room = Room(MAX_QUEUED_BYTES)
+        self._copies = Room(MAX_COPIED_BYTES)
         self._scheduled = False
         self._beside = beside
         self._watching: Watching | None = None
@@ -97,18 +104,19 @@ class Observer:
         """
         size = len(body)
         if question is not None:
-            size += question.size
-            if self._beside is not None:
+            size += question.kept
+            if self._beside is not None and self._beside.wants() >= 0:
                 self._beside.log(series, path, question, content_type, json_length, body)
-        if len(self._queue) >= MAX_QUEUED or self._queued_bytes + size > MAX_QUEUED_BYTES:
+        room = self._room
+        if len(self._queue) >= MAX_QUEUED or room.used + size > MAX_QUEUED_BYTES:
             bump(series.skipped, "queue")
             return
         self._queue.append((series, cell, path, content_type, json_length, question, body))
-        self._queued_bytes += size
+        room.used += size
         if not self._scheduled:
             self._wake()
 
-    def follow(self, series: Series, path: bytes, started: float) -> Follower | None:
+    def follow(self, series: Series, path: bytes, content_type: bytes, started: float) -> Follower | None:
         """Who reads a stream of events that answers with status 200; None where there is nothing to be read of it.
 
         `path` is the request's target; `started`: when the request came, on the clock that the follower is fed with.
@@ -116,19 +124,41 @@ class Observer:
         operation = operation_of(path)
         if operation is None:
             return None
-        return Follower(series, operation, started, queue=self._follow_on, record=self._count)
+        most = -1 if self._beside is None else self._beside.wants()
+        copy = None if most < 0 else Beginning(content_type, most, self._copies)
+        return Follower(series, operation, path, started, host=self, room=self._room, copy=copy)
 
     def skip(self, series: Series, reason: str) -> None:
         """Count an answer that can't be offered: `size` (longer than the copy that is kept) or `encoding`."""
         bump(series.skipped, reason)
 
-    def _follow_on(self, follower: Follower) -> None:
+    # What followers call
+
+    def go_on(self, follower: Follower) -> None:
         if len(self._queue) >= MAX_QUEUED:
             follower.lose("queue")
         else:
             self._queue.append(follower)
             if not self._scheduled:
                 self._wake()
+
+    def take_stream(
+        self, series: Series, cell: EpochCell | None, path: bytes, question: Question | None, answer: Answer
+    ) -> None:
+        if question is None:
+            record(series, cell, answer, self._draw())
+        elif len(self._queue) >= MAX_QUEUED or not self._room.take(question.kept):
+            bump(series.skipped, "queue")
+        else:
+            self._queue.append(Followed(series, cell, path, question, answer))
+            if not self._scheduled:
+                self._wake()
+
+    def log_stream(self, series: Series, path: bytes, question: Question, copy: Beginning) -> None:
+        if self._beside is not None:
+            self._beside.log(series, path, question, copy.content_type, None, bytes(copy.data), copy.size)
+
+    # Inside
 
     def _wake(self) -> None:
         self._scheduled = True
@@ -143,12 +173,15 @@ class Observer:
         queue = self._queue
         while queue and now - start < SLICE:
             offered = queue.popleft()
-            if isinstance(offered, Follower):
+            if isinstance(offered, tuple):
+                question = offered[5]
+                self._room.used -= len(offered[6]) if question is None else len(offered[6]) + question.kept
+                self._read(offered)
+            elif isinstance(offered, Follower):
                 offered.read()
             else:
-                question = offered[5]
-                self._queued_bytes -= len(offered[6]) if question is None else len(offered[6]) + question.size
-                self._read(offered)
+                self._room.used -= offered.question.kept
+                self._read_followed(offered)
             now = self._clock()
         self._budget.spend(now - start)
         if queue:
@@ -174,6 +207,20 @@ class Observer:
         except Exception:  # noqa: BLE001 - whatever a model answers, the requests beside it go on; it is counted
             bump(series.extract_failures, "internal")
 
+    def _read_followed(self, followed: Followed) -> None:
+        series, answer = followed.series, followed.answer
+        routing = self._telemetry.routing
+        try:
+            if routing is None or routing.monitoring is UNSET:
+                record(series, followed.cell, answer, self._draw())
+                return
+            watching = self._watching_as(routing.monitoring)
+            watching.name_outputs(answer)
+            record(series, followed.cell, answer, self._draw())
+            watching.read(series, routing.observe.protocol, followed.path, followed.question, answer)
+        except Exception:  # noqa: BLE001 - as above
+            bump(series.extract_failures, "internal")
+
     def _watching_as(self, monitoring: Monitoring) -> Watching:
         watching = self._watching
         if watching is None or watching.monitoring is not monitoring:
@@ -183,14 +230,13 @@ class Observer:
             self._watching = watching = Watching(monitoring, self._beside if remembers else None)
         return watching
 
-    def _count(self, series: Series, cell: EpochCell | None, answer: Answer) -> None:
-        record(series, cell, answer, self._draw())
-
     def _drop(self) -> None:
         queue, self._queue = self._queue, deque()
         for offered in queue:
-            if isinstance(offered, Follower):
+            if isinstance(offered, tuple):
+                bump(offered[0].skipped, "budget")
+            elif isinstance(offered, Follower):
                 offered.lose("budget")
             else:
-                bump(offered[0].skipped, "budget")
-        self._queued_bytes = 0
+                bump(offered.series.skipped, "budget")
+        self._room.used = 0

@@ -14,6 +14,7 @@ from ..protocols import Answer, Value
 from ..protocols.columns import column_of, prediction_id, wanted_of_answers
 from ..protocols.inputs import read_request
 from ..protocols.outputs import MAX_ROWS
+from ..protocols.picking import add_picked
 from ..protocols.wanted import Asked, Wanted
 from ..telemetry.counters import bump
 from ..telemetry.outputs import MAX_CLASS_LENGTH
@@ -50,6 +51,11 @@ class Watching:
         self._reads = bool(monitoring.features or by_path)
         #: What is to be read of answers beyond what is found in them.
         self.outputs = wanted_of_answers(monitoring)
+
+    def name_outputs(self, answer: Answer) -> None:
+        """What `extract` does with `outputs`, of an answer that was streamed: no JSON path finds anything in it."""
+        if self.outputs is not None:
+            add_picked(answer, self.outputs, b"", b"", other=False)
 
     def read(self, series: Series, protocol: str, path: bytes, question: Question, answer: Answer) -> None:
         """Count one request with the answer that `series`' revision gave; `protocol` is contract.Observe.protocol."""

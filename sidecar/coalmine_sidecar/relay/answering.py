@@ -18,6 +18,7 @@ from .upstream import SWITCHING, Answer, UpstreamConnection
 if TYPE_CHECKING:
     from .endpoints import Endpoint
     from .errors import Refusal
+    from .question import Question
 
 #: Content type of answers that are read while they pass.
 _EVENTS: Final = b"text/event-stream"
@@ -179,7 +180,7 @@ class Answering(Sending):
         observed = answer.status == 200 and front.observer is not None and self.method != b"HEAD"
         self._reply = reply = Reply(answer, self.table.limits.observe_bytes if observed else -1)
         if reply.copy is not None and answer.content_type.startswith(_EVENTS) and front.observer is not None:
-            follower = front.observer.follow(target.series, self.url, self._started)
+            follower = front.observer.follow(target.series, self.url, answer.content_type, self._started)
             if follower is not None:
                 reply.follow(follower)
         self.close = reply.open(
@@ -204,16 +205,13 @@ class Answering(Sending):
         judged = status
         if reply.follower is not None:
             # An error inside a stream came too late for the status, and is one all the same.
-            judged = reply.follower.end(self._cell) or status
+            judged = reply.follower.end(self._cell, self._question()) or status
         elif observer is not None:
             copy = reply.copy
             if copy is not None:
                 json_length = answer.special.json_length if answer.special is not None else None
                 body = copy[0] if len(copy) == 1 else b"".join(copy)
-                question = None
-                if self.table.asks is not None:
-                    asked = self.body if self.held else None
-                    question = self.table.asks.question(self, asked, self.size, self._started, self.request_id)
+                question = self._question() if self.table.asks is not None else None
                 observer.offer(series, self._cell, self.url, answer.content_type, json_length, body, question)
             elif reply.skipped:
                 observer.skip(series, reply.skipped)
@@ -233,6 +231,13 @@ class Answering(Sending):
             self._judge(judged, end)
         self._end(outcome, status, end, now)
         self.client.exchange_ended(self, end)
+
+    def _question(self) -> Question | None:
+        """What was asked, where that is monitored."""
+        asks = self.table.asks
+        if asks is None:
+            return None
+        return asks.question(self, self.body if self.held else None, self.size, self._started, self.request_id)
 
     def _answer_error(
         self,

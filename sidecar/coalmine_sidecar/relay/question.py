@@ -25,11 +25,12 @@ class Lookup(Protocol):
 class Question:
     """One request: its body as it came (None: it was not kept), and what its headers say.
 
+    `size`: of the body; `kept`: bytes of it that are here.
     `id` names the prediction; `given`: the client brought it. `groups`: the values of the headers that slices are made
     of, in the order of `Asks.headers`. `started`: monotonic seconds.
     """
 
-    __slots__ = ("body", "content_type", "given", "groups", "id", "json_length", "size", "started")
+    __slots__ = ("body", "content_type", "given", "groups", "id", "json_length", "kept", "size", "started")
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Question:
     ) -> None:
         self.body = body
         self.size = size
+        self.kept = 0 if body is None else size
         self.started = started
         self.id = id
         self.given = given
