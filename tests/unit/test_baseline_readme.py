@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.local.running import said
-from tests.unit.test_baseline_recording import lines
+from tests.unit.recordings import lines
 
 from coalmine_operator.api.baseline import decode_baseline
 

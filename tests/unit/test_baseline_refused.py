@@ -10,7 +10,7 @@ import pytest
 from tests.local.running import said
 from tests.unit.baseline_rows import IDENTITY, SCORED, as_parquet, drawn, text
 
-from coalmine_operator.cli.baseline_source import meaning
+from coalmine_operator.cli.baseline_csv import meaning
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_what_cannot_be_used_is_said_in_a_line(
 
 def test_files_that_cannot_be_read(tmp_path: Path, refused: Callable[..., str]) -> None:
     assert refused(tmp_path / "rows.csv") == "rows.csv: cannot be read: No such file or directory"
-    assert refused(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
+    assert refused(tmp_path) == f"{tmp_path}: has no file with anything in it"
     assert refused(Path("/dev/null")) == "/dev/null: is read twice, so it has to be a file"
     whole = as_parquet(tmp_path / "rows.pq", drawn()).read_bytes()
     cut = text(tmp_path / "cut.pq", whole[: len(whole) // 2])
@@ -157,6 +157,6 @@ def test_parquet_without_its_reader(
     tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = as_parquet(tmp_path / "rows.pq", drawn())
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    wanted = "rows.pq: reading Parquet needs pyarrow: pip install 'coalmine[parquet]', or write the data as CSV"
+    monkeypatch.setitem(sys.modules, "arro3.io", None)
+    wanted = "rows.pq: reading Parquet needs arro3: pip install 'coalmine[parquet]', or write the data as CSV"
     assert refused(path) == wanted

@@ -8,7 +8,8 @@ from pathlib import Path
 from tests.unit.test_payload_events import exchange
 from tests.unit.test_payload_logger import logger
 
-from coalmine_operator.cli.baseline_source import open_source
+from coalmine_operator.cli.baseline_open import open_source
+from coalmine_operator.cli.baseline_source import Named
 from coalmine_sidecar.monitoring import PayloadLog
 
 
@@ -32,10 +33,10 @@ async def test_a_recording_is_rows_of_features_and_scores(tmp_path: Path):
         )
     log.offer(exchange(b"not json", b"{}", id="p-x", version="v1"))
     await log.close(60)
-    source = open_source([tmp_path / "recording.p-1.jsonl"], version="v1")
+    source = open_source([tmp_path / "recording.p-1.jsonl"], Named(version="v1"))
     assert list(source.columns) == ["age", "income", "score"]
     assert list(source.outputs) == ["score"]
     rows = [row for batch, _ in source.batches(["age", "score"]) for row in zip(*batch.values(), strict=True)]
     expected = [(age, age / 1000) for number in range(300) if number % 3 for age in (number, number + 0.5)]
     assert rows == expected
-    assert any("not read" in note for note in source.notes())
+    assert "1 exchanges with a body that is omitted" in source.notes()

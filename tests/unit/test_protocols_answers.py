@@ -29,50 +29,51 @@ DATAROBOT = {
 }
 
 
-@pytest.mark.parametrize(
-    ("document", "path", "rows", "columns"),
-    [
-        # Seldon
-        (
-            {"data": {"names": ["t:0", "t:1"], "ndarray": [[0.25, 0.75], [0.5, 0.5]]}, "meta": {"puid": "p"}},
-            b"/api/v1.0/predictions", 2, {"t:0": [0.25, 0.5], "t:1": [0.75, 0.5]},
-        ),
-        ({"data": {"names": [], "tensor": {"shape": [1, 2], "values": [0.25, 0.75]}}}, b"/x", 1,
-         {"data.0": [0.25], "data.1": [0.75]}),
-        ({"data": {"names": ["p"], "tensor": {"shape": [2], "values": [1, 2]}}}, b"/x", 2, {"p": [1, 2]}),
-        ({"data": {"names": ["proba"], "ndarray": [[0.5]]}}, b"/x", 1, {"proba": [0.5]}),
-        ({"jsonData": {"score": 0.5, "why": {"x": 1}}}, b"/x", 1, {"score": [0.5]}),
-        # DataRobot
-        ({"data": [DATAROBOT]}, b"/predApi/v1.0/deployments/1/predictions", 1,
-         {"prediction": [1.0], "predictionValues.1": [0.75], "predictionValues.0": [0.25]}),
-        ({"data": [{"prediction": 23.5, "rowId": 0}, {"prediction": 7.5, "rowId": 1}]}, b"/x", 2,
-         {"prediction": [23.5, 7.5]}),
-        # H2O
-        ({"id": "m", "fields": ["bad.0", "bad.1"], "score": [["0.25", "0.75"], ["0.5", "0.5"]]}, b"/model/score", 2,
-         {"bad.0": [0.25, 0.5], "bad.1": [0.75, 0.5]}),
-        ({"score": [["0.25"], ["0.5"]]}, b"/model/score", 2, {"score": [0.25, 0.5]}),
-        # Azure ML: scripts, MLflow, automated ML, the designer
-        ([0.5, 0.25], b"/score", 2, {"output": [0.5, 0.25]}),
-        ([{"0": 1.5}, {"0": 2.5}], b"/score", 2, {"0": [1.5, 2.5]}),
-        ({"result": ["yes", "no"]}, b"/score", 2, {"result": ["yes", "no"]}),
-        # A script's own JSON is made JSON once more.
-        ('{"result": [0.5]}', b"/score", 1, {"result": [0.5]}),
-        ({"Results": [1.5, 2.5]}, b"/score", 2, {"output": [1.5, 2.5]}),
-        (
-            {"Results": {"WebServiceOutput0": [{"age": 39, "Scored Labels": "1", "Scored Probabilities": 0.75}]}},
-            b"/score", 1, {"Scored Labels": [1], "Scored Probabilities": [0.75]},
-        ),
-        # TorchServe
-        ({"tabby": 0.75, "tiger_cat": 0.125, "lynx": 0.0625}, b"/predictions/cats", 1,
-         {"label": ["tabby"], "score": [0.75]}),
-        ([{"p": 1.5, "kind": "a"}], b"/predictions/m/2.0", 1, {"p": [1.5], "kind": ["a"]}),
-        # Ray Serve and whatever else
-        (0.75, b"/predict", 1, {"output": [0.75]}),
-        ([0.75], b"/v1/predict?trace=1", 1, {"output": [0.75]}),
-        ("cat", b"/predict", 1, {"output": ["cat"]}),
-        ({"label": "cat", "score": 0.75, "meta": {"ms": 3}}, b"/predict", 1, {"label": ["cat"], "score": [0.75]}),
-    ],
-)  # fmt: skip
+#: Documents, routes, rows, and the columns that are found.
+FORMATS: list[Any] = [
+    # Seldon
+    (
+        {"data": {"names": ["t:0", "t:1"], "ndarray": [[0.25, 0.75], [0.5, 0.5]]}, "meta": {"puid": "p"}},
+        b"/api/v1.0/predictions", 2, {"t:0": [0.25, 0.5], "t:1": [0.75, 0.5]},
+    ),
+    ({"data": {"names": [], "tensor": {"shape": [1, 2], "values": [0.25, 0.75]}}}, b"/x", 1,
+     {"data.0": [0.25], "data.1": [0.75]}),
+    ({"data": {"names": ["p"], "tensor": {"shape": [2], "values": [1, 2]}}}, b"/x", 2, {"p": [1, 2]}),
+    ({"data": {"names": ["proba"], "ndarray": [[0.5]]}}, b"/x", 1, {"proba": [0.5]}),
+    ({"jsonData": {"score": 0.5, "why": {"x": 1}}}, b"/x", 1, {"score": [0.5]}),
+    # DataRobot
+    ({"data": [DATAROBOT]}, b"/predApi/v1.0/deployments/1/predictions", 1,
+     {"prediction": [1.0], "predictionValues.1": [0.75], "predictionValues.0": [0.25]}),
+    ({"data": [{"prediction": 23.5, "rowId": 0}, {"prediction": 7.5, "rowId": 1}]}, b"/x", 2,
+     {"prediction": [23.5, 7.5]}),
+    # H2O
+    ({"id": "m", "fields": ["bad.0", "bad.1"], "score": [["0.25", "0.75"], ["0.5", "0.5"]]}, b"/model/score", 2,
+     {"bad.0": [0.25, 0.5], "bad.1": [0.75, 0.5]}),
+    ({"score": [["0.25"], ["0.5"]]}, b"/model/score", 2, {"score": [0.25, 0.5]}),
+    # Azure ML: scripts, MLflow, automated ML, the designer
+    ([0.5, 0.25], b"/score", 2, {"output": [0.5, 0.25]}),
+    ([{"0": 1.5}, {"0": 2.5}], b"/score", 2, {"0": [1.5, 2.5]}),
+    ({"result": ["yes", "no"]}, b"/score", 2, {"result": ["yes", "no"]}),
+    # A script's own JSON is made JSON once more.
+    ('{"result": [0.5]}', b"/score", 1, {"result": [0.5]}),
+    ({"Results": [1.5, 2.5]}, b"/score", 2, {"output": [1.5, 2.5]}),
+    (
+        {"Results": {"WebServiceOutput0": [{"age": 39, "Scored Labels": "1", "Scored Probabilities": 0.75}]}},
+        b"/score", 1, {"Scored Labels": [1], "Scored Probabilities": [0.75]},
+    ),
+    # TorchServe
+    ({"tabby": 0.75, "tiger_cat": 0.125, "lynx": 0.0625}, b"/predictions/cats", 1,
+     {"label": ["tabby"], "score": [0.75]}),
+    ([{"p": 1.5, "kind": "a"}], b"/predictions/m/2.0", 1, {"p": [1.5], "kind": ["a"]}),
+    # Ray Serve and whatever else
+    (0.75, b"/predict", 1, {"output": [0.75]}),
+    ([0.75], b"/v1/predict?trace=1", 1, {"output": [0.75]}),
+    ("cat", b"/predict", 1, {"output": ["cat"]}),
+    ({"label": "cat", "score": 0.75, "meta": {"ms": 3}}, b"/predict", 1, {"label": ["cat"], "score": [0.75]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("document", "path", "rows", "columns"), FORMATS)
 def test_formats_of_their_own(document: Any, path: bytes, rows: int, columns: dict[str, Any]) -> None:
     answer = read(document, path)
     assert (answer.rows, {name: list(values) for name, values in answer.columns}) == (rows, columns)

@@ -30,34 +30,35 @@ ARRAYS = [[39, "Oslo", [1.5, 2.5]], [22, "Rom", [3.5, 4.5]]]
 HEADER = ["age", "city", "x"]
 
 
-@pytest.mark.parametrize(
-    ("document", "path"),
-    [
-        # KServe v1, TensorFlow Serving and Vertex AI; the route of the last is configured.
-        ({"instances": ROWS}, b"/v1/models/m:predict"),
-        ({"signature_name": "serving_default", "instances": ROWS}, b"/v1/models/m/versions/2:predict"),
-        ({"instances": ROWS, "parameters": {"confidence": 0.5}}, b"/anything"),
-        ({"inputs": {"age": [39, 22], "city": [["Oslo"], ["Rom"]], "x": [[1.5, 2.5], [3.5, 4.5]]}}, b"/predict"),
-        # MLflow
-        ({"dataframe_split": {"columns": HEADER, "index": [0, 1], "data": ARRAYS}}, b"/invocations"),
-        ({"dataframe_records": ROWS, "params": {}}, b"/invocations"),
-        ({"inputs": ROWS}, b"/invocations"),
-        # Azure ML: a scoring script, an MLflow model, automated ML and the designer
-        ({"data": ROWS, "method": "predict"}, b"/score"),
-        ({"input_data": {"columns": HEADER, "index": [1, 2], "data": ARRAYS}}, b"/score"),
-        ({"input_data": ROWS}, b"/score"),
-        ({"Inputs": {"data": ROWS}, "GlobalParameters": {"method": "predict"}}, b"/score"),
-        ({"Inputs": {"WebServiceInput0": ROWS}}, b"/score"),
-        ({"Inputs": {"input1": {"ColumnNames": HEADER, "Values": ARRAYS}}}, b"/score"),
-        # Seldon
-        ({"data": {"names": HEADER, "ndarray": ARRAYS}}, b"/seldon/ns/m/api/v1.0/predictions"),
-        ({"jsonData": ROWS}, b"/api/v0.1/predictions"),
-        # DataRobot, Ray Serve, TorchServe
-        (ROWS, b"/predApi/v1.0/deployments/1/predictions"),
-        # H2O's scorer, SageMaker's JSON lines
-        (b"\n".join(map(json.encode, ROWS)) + b"\n", b"/invocations"),
-    ],
-)
+#: Documents and routes; each asks for the two ROWS.
+TWO_ROWS: list[Any] = [
+    # KServe v1, TensorFlow Serving and Vertex AI; the route of the last is configured.
+    ({"instances": ROWS}, b"/v1/models/m:predict"),
+    ({"signature_name": "serving_default", "instances": ROWS}, b"/v1/models/m/versions/2:predict"),
+    ({"instances": ROWS, "parameters": {"confidence": 0.5}}, b"/anything"),
+    ({"inputs": {"age": [39, 22], "city": [["Oslo"], ["Rom"]], "x": [[1.5, 2.5], [3.5, 4.5]]}}, b"/predict"),
+    # MLflow
+    ({"dataframe_split": {"columns": HEADER, "index": [0, 1], "data": ARRAYS}}, b"/invocations"),
+    ({"dataframe_records": ROWS, "params": {}}, b"/invocations"),
+    ({"inputs": ROWS}, b"/invocations"),
+    # Azure ML: a scoring script, an MLflow model, automated ML and the designer
+    ({"data": ROWS, "method": "predict"}, b"/score"),
+    ({"input_data": {"columns": HEADER, "index": [1, 2], "data": ARRAYS}}, b"/score"),
+    ({"input_data": ROWS}, b"/score"),
+    ({"Inputs": {"data": ROWS}, "GlobalParameters": {"method": "predict"}}, b"/score"),
+    ({"Inputs": {"WebServiceInput0": ROWS}}, b"/score"),
+    ({"Inputs": {"input1": {"ColumnNames": HEADER, "Values": ARRAYS}}}, b"/score"),
+    # Seldon
+    ({"data": {"names": HEADER, "ndarray": ARRAYS}}, b"/seldon/ns/m/api/v1.0/predictions"),
+    ({"jsonData": ROWS}, b"/api/v0.1/predictions"),
+    # DataRobot, Ray Serve, TorchServe
+    (ROWS, b"/predApi/v1.0/deployments/1/predictions"),
+    # H2O's scorer, SageMaker's JSON lines
+    (b"\n".join(map(json.encode, ROWS)) + b"\n", b"/invocations"),
+]
+
+
+@pytest.mark.parametrize(("document", "path"), TWO_ROWS)
 def test_two_rows_in_each_format(document: Any, path: bytes) -> None:
     kind = b"application/jsonlines" if isinstance(document, bytes) else JSON
     asked = read(document, path=path, kind=kind)
@@ -65,16 +66,16 @@ def test_two_rows_in_each_format(document: Any, path: bytes) -> None:
     assert (asked.rows, asked.failures) == (2, [])
 
 
-@pytest.mark.parametrize(
-    ("document", "path"),
-    [
-        (ROWS[0], b"/"),  # Ray Serve
-        (ROWS[0], b"/predictions/iris"),  # TorchServe
-        ({"jsonData": ROWS[0]}, b"/api/v1.0/predictions"),
-        ({"instances": ROWS[:1]}, b"/predict"),
-        ({"inputs": {"age": 39, "city": "Oslo", "x": [[1.5, 2.5]]}}, b"/v1/models/m:predict"),
-    ],
-)
+ONE_ROW: list[Any] = [
+    (ROWS[0], b"/"),  # Ray Serve
+    (ROWS[0], b"/predictions/iris"),  # TorchServe
+    ({"jsonData": ROWS[0]}, b"/api/v1.0/predictions"),
+    ({"instances": ROWS[:1]}, b"/predict"),
+    ({"inputs": {"age": 39, "city": "Oslo", "x": [[1.5, 2.5]]}}, b"/v1/models/m:predict"),
+]
+
+
+@pytest.mark.parametrize(("document", "path"), ONE_ROW)
 def test_one_row(document: Any, path: bytes) -> None:
     asked = read(document, path=path)
     assert columns(asked) == {"age": [39], "city": ["Oslo"], "x2": [2.5]}
@@ -84,21 +85,22 @@ def test_one_row(document: Any, path: bytes) -> None:
 PLACES = Wanted([("first", "[0]"), ("fourth", "[3]")])
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"instances": [[1, 2, 3, 4.5], [5, 6, 7, 8.5]]},
-        {"inputs": [[1, 2, 3, 4.5], [5, 6, 7, 8.5]]},
-        {"data": [[1, 2, 3, 4.5], [5, 6, 7, 8.5]]},
-        {"data": {"ndarray": [[1, 2, 3, 4.5], [5, 6, 7, 8.5]]}},
-        {"data": {"tensor": {"shape": [2, 4], "values": [1, 2, 3, 4.5, 5, 6, 7, 8.5]}}},
-        {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [1, 2, 3, 4.5, 5, 6, 7, 8.5]}]},
-        {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [[1, 2, 3, 4.5], [5, 6, 7, 8.5]]}]},
-        {"dataframe_split": {"columns": ["a", "b", "c", "d"], "data": [[1, 2, 3, 4.5], [5, 6, 7, 8.5]]}},
-        {"fields": ["a", "b", "c", "d"], "rows": [["1", "2", "3", "4.5"], ["5", "6", "7", "8.5"]]},
-        [[1, 2, 3, 4.5], [5, 6, 7, 8.5]],
-    ],
-)
+#: Two rows of four numbers.
+POSITIONS: list[Any] = [
+    {"instances": [[1, 2, 3, 4.5], [5, 6, 7, 8.5]]},
+    {"inputs": [[1, 2, 3, 4.5], [5, 6, 7, 8.5]]},
+    {"data": [[1, 2, 3, 4.5], [5, 6, 7, 8.5]]},
+    {"data": {"ndarray": [[1, 2, 3, 4.5], [5, 6, 7, 8.5]]}},
+    {"data": {"tensor": {"shape": [2, 4], "values": [1, 2, 3, 4.5, 5, 6, 7, 8.5]}}},
+    {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [1, 2, 3, 4.5, 5, 6, 7, 8.5]}]},
+    {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [[1, 2, 3, 4.5], [5, 6, 7, 8.5]]}]},
+    {"dataframe_split": {"columns": ["a", "b", "c", "d"], "data": [[1, 2, 3, 4.5], [5, 6, 7, 8.5]]}},
+    {"fields": ["a", "b", "c", "d"], "rows": [["1", "2", "3", "4.5"], ["5", "6", "7", "8.5"]]},
+    [[1, 2, 3, 4.5], [5, 6, 7, 8.5]],
+]
+
+
+@pytest.mark.parametrize("document", POSITIONS)
 def test_rows_without_names_by_position(document: Any) -> None:
     asked = read(document, PLACES)
     assert columns(asked) == {"first": [1, 5], "fourth": [4.5, 8.5]}

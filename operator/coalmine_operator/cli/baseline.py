@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, get_args
 
@@ -15,7 +15,8 @@ from coalmine_sidecar.contract import MAX_OUTPUTS
 from coalmine_sidecar.monitoring import MAX_BINS, MAX_SCORE_BINS, FeatureType, Task
 
 from ..api import baseline as files
-from .baseline_source import open_source, spelled
+from .baseline_open import files_of, open_source
+from .baseline_source import Named, Source, spelled
 from .errors import CliError
 from .tables import baseline_view, lines_of, yaml_lines
 
@@ -46,7 +47,7 @@ def baseline() -> None:
     "named",
     multiple=True,
     metavar="COL[:TYPE]",
-    help="A feature, once for each; TYPE is numeric or categorical, and guessed without.",
+    help="A feature, once for each; TYPE is numeric or categorical, and guessed without. NAME=PATH of a recording.",
 )
 @click.option(
     "--features",
@@ -98,29 +99,35 @@ def build(
     bins: int,
     score_bins: int,
 ) -> None:
-    """Make a baseline of DATA: CSV, Parquet, or recordings of the payload log (CloudEvents in JSON lines).
+    """Make a baseline of DATA: CSV, Parquet, or recordings of the payload log (CloudEvents in JSON lines or Parquet).
 
-    Reads DATA twice and keeps no more of it in memory than a sample of 100,000 rows.
+    A folder stands for the files in it. Columns of a recording are called as in spec.monitoring: a name, NAME[3], or a
+    JSON path: --feature of requests, --label too; --score, --prediction and --as of answers. Reads DATA twice and keeps
+    no more of it in memory than a sample of 100,000 rows.
     """
     # numpy is 60 MB that no other command needs.
     from ..analysis.reference_build import Identity
     from ..analysis.reference_plan import Asked
     from .baseline_build import make
 
-    if target.resolve() in [path.resolve() for path in data]:
+    paths = files_of(data, but=target)
+    if target.resolve() in [path.resolve() for path in paths]:
         raise CliError(f"{target}: is the data itself: give --output another name", code=2)
     _check(task, score=score, label=label, prediction=prediction, threshold=threshold)
-    source = open_source(data, version=version)
-    features = dict(map(_typed, named)) if named or many == "none" else None
+    types = dict(map(_typed, named))
+    renamed = dict(map(_renamed, outputs))
+    answers = (score, prediction, *renamed.values())
+    source = open_source(paths, Named(features=tuple(types), label=label, answers=answers, version=version))
+    features = {source.feature(name): kind for name, kind in types.items()}
     asked = Asked(
         task=task,
-        score=score,
+        score=source.answer(score),
         label=label,
-        prediction=prediction,
+        prediction=source.answer(prediction),
         positive=positive,
         threshold=threshold,
-        features=features,
-        outputs=_outputs(source.outputs, outputs),
+        features=features if named or many == "none" else None,
+        outputs=_outputs(source, renamed),
         chunk=chunk,
         bins=bins,
         score_bins=score_bins,
@@ -204,11 +211,11 @@ def _renamed(text: str) -> tuple[str, str]:
     return name, column
 
 
-def _outputs(found: Sequence[str], given: Sequence[str]) -> dict[str, str]:
+def _outputs(source: Source, given: Mapping[str, str]) -> dict[str, str]:
     """Columns by the names of outputs: those that a recording has, unless they are given another name."""
-    renamed = dict(map(_renamed, given))
-    left = MAX_OUTPUTS - len(renamed)
-    return dict([(name, name) for name in found if name not in renamed.values()][: max(left, 0)]) | renamed
+    renamed = {name: source.answer(column) for name, column in given.items()}
+    found = [(name, column) for name, column in source.outputs.items() if column not in renamed.values()]
+    return dict(found[: max(MAX_OUTPUTS - len(renamed), 0)]) | renamed
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,78 +1,65 @@
-"""Reference rows from a recording of live traffic: CloudEvents in JSON lines, as the sidecar's payload log has them.
-
-An event a line, of type `org.kubeflow.serving.inference.request` or `.response`; two of the same id belong together.
-Bodies (`data`) are KServe v1's, v2's or MLflow's JSON. Columns are called as the sidecar calls them: by a tensor's
-name, by a key of an instance, `NAME[3]` the fourth of a row without names, and `NAME.3` of an answer.
-"""
+"""Reference rows from a recording of live traffic: requests joined to their answers, and read as the sidecar does."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-from msgspec import Struct
+from coalmine_sidecar.recorded import AnswerReader, RequestReader, Rows
 
 from ..analysis.reference import Value
 from ..analysis.reference_plan import Batch
-from .baseline_source import BATCH_ROWS, spelled
+from .baseline_events import Event, Events
+from .baseline_source import BATCH_ROWS, Named, spelled
 from .errors import CliError
 
-_REQUEST: Final = "org.kubeflow.serving.inference.request"
-_RESPONSE: Final = "org.kubeflow.serving.inference.response"
-#: What stands for an id where the payload log had none.
-_UNKNOWN: Final = "unknown"
 #: Requests that wait for their answer, at most, and the bytes of these; the oldest give way.
 _MOST_WAITING: Final = 10_000
 _MOST_BYTES: Final = 64 << 20
 _HALF: Final = "events without the other half of their exchange"
 #: Exchanges that say which columns there are.
 _LOOKED_AT: Final = 1000
-_LONGEST_LINE: Final = 64 << 20
-
-#: Columns by name.
-_Rows = dict[str, list[Value]]
-
-
-class _Event(Struct):
-    """What of an event is needed. `status` of the answer and `version` of the model are the payload log's own."""
-
-    id: str
-    type: str
-    data: msgspec.Raw = msgspec.Raw(b"null")
-    status: str = "200"
-    version: str = ""
-
-
-class UnreadableError(ValueError):
-    """A body of another shape; the message says why."""
 
 
 class RecordingSource:
-    """Pairs of a request and its answer; what has no partner, or failed, is counted in `notes`."""
+    """Exchanges of a request and its answer; what has no partner, or failed, is counted in `notes`."""
 
-    def __init__(self, paths: Sequence[Path], *, version: str) -> None:
+    def __init__(self, paths: Sequence[Path], named: Named) -> None:
+        """Raises CliError."""
         self._paths = paths
-        self._version = version
+        self._version = named.version
         self._left: Counter[str] = Counter()
-        asked: dict[str, None] = {}
+        try:
+            self._requests = RequestReader(_asked(named))
+            self._answers = AnswerReader(path for path in named.answers if path)
+        except ValueError as error:
+            raise CliError(str(error), code=2) from error
+        self.outputs: Mapping[str, str] = {}
         answered: dict[str, None] = {}
         for i, (request, answer, _) in enumerate(self._exchanges()):
-            asked.update(dict.fromkeys(request))
-            answered.update(dict.fromkeys(answer))
+            found = self._read_answer(request, answer)
+            answered.update(dict.fromkeys(found.columns))
+            self._requests.learn(request.path, request.content_type, request.json_length, request.body, found.rows)
+            self._note(self._read_request(request), found)
             if i >= _LOOKED_AT:
                 break
+        asked = self._requests.names
         if not asked and not answered:
             raise CliError(
                 f"{spelled(paths)}: has no request with its answer: {'; '.join(self.notes()) or 'no event'}", code=2
             )
-        both = asked.keys() & answered.keys()
         # A model may answer a column that it was asked with.
-        self._renamed = {name: f"answer.{name}" for name in both}
-        self.outputs: Sequence[str] = [self._renamed.get(name, name) for name in answered]
-        self.columns: Sequence[str] = [*asked, *self.outputs]
+        self.outputs = {name: f"answer.{name}" if name in asked else name for name in answered}
+        self.columns: Sequence[str] = [*asked, *self.outputs.values()]
+
+    def feature(self, asked: str) -> str:
+        return asked if asked in self._requests.names else _pair(asked)[0]
+
+    def answer(self, asked: str) -> str:
+        name = self._answers.called.get(asked, asked)
+        return self.outputs.get(name, name)
 
     def notes(self) -> Sequence[str]:
         return [f"{count} {what}" for what, count in sorted(self._left.items()) if count]
@@ -81,11 +68,14 @@ class RecordingSource:
         found: dict[str, list[Value]] = {name: [] for name in wanted}
         rows, done = 0, 0.0
         for request, answer, done in self._exchanges():
-            columns = request | {self._renamed.get(name, name): values for name, values in answer.items()}
-            size = len(next(iter(columns.values())))
+            asked, answered = self._read_request(request), self._read_answer(request, answer)
+            size = self._note(asked, answered)
             nothing: list[Value] = [None] * size
+            columns = dict(asked.columns) | {
+                self.outputs[name]: values for name, values in answered.columns.items() if name in self.outputs
+            }
             for name in wanted:
-                found[name] += columns.get(name, nothing)
+                found[name] += columns.get(name, nothing) if size else nothing
             rows += size
             if rows >= BATCH_ROWS:
                 yield found, done
@@ -93,165 +83,78 @@ class RecordingSource:
         if rows:
             yield found, 1.0
 
-    def _exchanges(self) -> Iterator[tuple[_Rows, _Rows, float]]:
-        """Columns of a request and of its answer, of one length, and the share of the file that is read."""
+    def _read_request(self, request: Event) -> Rows:
+        return self._requests.read(request.path, request.content_type, request.json_length, request.body)
+
+    def _read_answer(self, request: Event, answer: Event) -> Rows:
+        path, posted = request.path or answer.path, bool(request.body)
+        return self._answers.read(path, answer.content_type, answer.json_length, answer.body, posted=posted)
+
+    def _note(self, asked: Rows, answered: Rows) -> int:
+        """How many rows an exchange brings; 0, and a note why, where it is of no use."""
+        if not asked.columns and not answered.columns:
+            reasons = [*asked.failures, *answered.failures]
+            self._left[f"exchanges not read: {_why(reasons)}" if reasons else "exchanges without a prediction"] += 1
+            return 0
+        if not asked.columns:
+            self._left[f"requests not read: {_why(asked.failures)}"] += 1
+        if not answered.columns:
+            self._left[f"answers not read: {_why(answered.failures)}"] += 1
+        # Who has features of others would take these for missing.
+        if (not asked.columns and self._requests.names) or (not answered.columns and self.outputs):
+            return 0
+        sizes = {len(values) for values in (*asked.columns.values(), *answered.columns.values())}
+        if len(sizes) != 1:
+            self._left["exchanges whose columns have different numbers of rows"] += 1
+            return 0
+        (size,) = sizes
+        if max(asked.rows, answered.rows) > size:
+            self._left[f"exchanges of which the first {size} rows are read"] += 1
+        return size
+
+    def _exchanges(self) -> Iterator[tuple[Event, Event, float]]:
+        """Requests and their answers, both whole, and the share of the files that is read by then."""
         self._left.clear()
-        waiting: dict[str, _Event] = {}
+        waiting: dict[str, Event] = {}
         held = 0
-        for event, done in self._events():
+        for event, done in Events(self._paths, self._left):
+            if event.version and event.version != self._version:
+                self._left[f"events of version {event.version[:60]!r}"] += 1
+                continue
             if (other := waiting.pop(event.id, None)) is not None:
-                held -= len(other.data)
-            if other is None or other.type == event.type:
+                held -= len(other.body)
+            if other is None or other.asks == event.asks:
                 self._left[_HALF] += other is not None
                 waiting[event.id] = event
-                held += len(event.data)
+                held += len(event.body)
                 while len(waiting) > _MOST_WAITING or held > _MOST_BYTES:
-                    held -= len(waiting.pop(next(iter(waiting))).data)
+                    held -= len(waiting.pop(next(iter(waiting))).body)
                     self._left[_HALF] += 1
                 continue
-            request, answer = (event, other) if event.type == _REQUEST else (other, event)
+            request, answer = (event, other) if event.asks else (other, event)
             if answer.status != "200":
                 self._left["answers with another status than 200"] += 1
-                continue
-            try:
-                asked = read_request(msgspec.json.decode(request.data))
-                answered = read_answer(msgspec.json.decode(answer.data))
-            except UnreadableError as error:
-                self._left[f"exchanges not read: {error}"] += 1
-                continue
-            if len({len(values) for values in (*asked.values(), *answered.values())}) != 1:
-                self._left["exchanges whose columns have different numbers of rows"] += 1
-                continue
-            yield asked, answered, done
+            elif lost := request.lost or answer.lost:
+                self._left[f"exchanges with a body that is {lost}"] += 1
+            else:
+                yield request, answer, done
         self._left[_HALF] += len(waiting)
 
-    def _events(self) -> Iterator[tuple[_Event, float]]:
-        sizes = [path.stat().st_size for path in self._paths]
-        before, total = 0, max(sum(sizes), 1)
-        for path, size in zip(self._paths, sizes, strict=True):
-            for event, at in self._events_of(path):
-                yield event, (before + at) / total
-            before += size
 
-    def _events_of(self, path: Path) -> Iterator[tuple[_Event, int]]:
-        """With the bytes that are read by then."""
-        decode = msgspec.json.Decoder(_Event).decode
-        try:
-            with path.open("rb") as opened:
-                for number, line in enumerate(iter(lambda: opened.readline(_LONGEST_LINE), b""), 1):
-                    if not line.strip():
-                        continue
-                    try:
-                        event = decode(line)
-                    except (ValueError, RecursionError) as error:
-                        if not line.endswith(b"\n"):
-                            self._left["lines cut off at the end"] += 1
-                            return
-                        raise CliError(
-                            f"{path}:{number}: is no CloudEvent in JSON: {' '.join(str(error).split())}", code=2
-                        ) from error
-                    if event.type not in (_REQUEST, _RESPONSE):
-                        self._left["events of another type"] += 1
-                    elif event.id == _UNKNOWN:
-                        self._left["events without an id"] += 1
-                    elif event.version and event.version != self._version:
-                        self._left[f"events of version {event.version[:60]!r}"] += 1
-                    else:
-                        yield event, opened.tell()
-        except OSError as error:
-            raise CliError(f"{path}: cannot be read: {error.strerror}", code=2) from error
+def _asked(named: Named) -> Iterator[tuple[str, str]]:
+    """Names and paths of the requests' columns that are named."""
+    yield from map(_pair, named.features)
+    if named.label:
+        yield named.label, named.label if named.label.startswith("$") else ""
 
 
-def read_request(body: Any) -> _Rows:
-    """Columns of a request. Raises UnreadableError."""
-    if not isinstance(body, dict):
-        raise UnreadableError("no JSON object")
-    inputs = body.get("inputs")
-    if isinstance(inputs, list) and inputs and isinstance(inputs[0], dict) and "datatype" in inputs[0]:
-        return _tensors(inputs, "{}[{}]")
-    for key in ("instances", "inputs", "dataframe_records"):
-        if key in body:
-            return _named(body[key]) if isinstance(body[key], dict) else _rows(key, body[key], "{}[{}]")
-    split = body.get("dataframe_split")
-    if isinstance(split, dict) and isinstance(split.get("columns"), list) and isinstance(split.get("data"), list):
-        names = [str(name) for name in split["columns"]]
-        return _rows("dataframe_split", [_dict(names, row) for row in split["data"]], "{}[{}]")
-    raise UnreadableError("neither inputs, instances nor a dataframe in the request")
+def _pair(text: str) -> tuple[str, str]:
+    """`NAME=PATH`, a JSON path, or a name that says itself which column it is."""
+    if text.startswith("$"):
+        return text, text
+    name, equals, path = text.partition("=")
+    return (name, path) if name and equals and path else (text, "")
 
 
-def read_answer(body: Any) -> _Rows:
-    """Columns of an answer. Raises UnreadableError."""
-    if not isinstance(body, dict):
-        raise UnreadableError("no JSON object")
-    outputs = body.get("outputs")
-    if isinstance(outputs, list) and outputs and isinstance(outputs[0], dict) and "datatype" in outputs[0]:
-        return _tensors(outputs, "{}.{}")
-    for key in ("predictions", "outputs", "result", "results"):
-        if key in body:
-            return _named(body[key]) if isinstance(body[key], dict) else _rows(key, body[key], "{}.{}")
-    raise UnreadableError("neither predictions nor outputs in the answer")
-
-
-def _tensors(tensors: list[Any], spelling: str) -> _Rows:
-    """`spelling` of a column's name, from the tensor's and a number."""
-    columns: _Rows = {}
-    for tensor in tensors:
-        if not isinstance(tensor, dict) or not isinstance(tensor.get("data"), list):
-            raise UnreadableError("a tensor without data in JSON")
-        name, shape, values = str(tensor.get("name")), tensor.get("shape") or [1], _flat(tensor["data"])
-        rows = shape[0]
-        if not isinstance(rows, int) or rows < 1 or len(values) % rows:
-            raise UnreadableError("a tensor whose shape is not that of its data")
-        width = len(values) // rows
-        if width == 1:
-            columns[name] = values
-        else:
-            columns |= {spelling.format(name, i): values[i::width] for i in range(width)}
-    return columns
-
-
-def _rows(key: str, rows: Any, spelling: str) -> _Rows:
-    if not isinstance(rows, list):
-        rows = [rows]
-    if not rows:
-        return {}
-    if all(isinstance(row, dict) for row in rows):
-        names = dict.fromkeys(name for row in rows for name in row)
-        found: _Rows = {}
-        for name in names:
-            found |= _rows(name, [row.get(name) for row in rows], spelling)
-        return found
-    if all(isinstance(row, list) for row in rows):
-        width = len(rows[0])
-        if any(len(row) != width for row in rows):
-            raise UnreadableError("rows of different lengths")
-        if width == 1:
-            return {key: [_value(row[0]) for row in rows]}
-        return {spelling.format(key, i): [_value(row[i]) for row in rows] for i in range(width)}
-    return {key: [_value(value) for value in rows]}
-
-
-def _named(columns: dict[str, Any]) -> _Rows:
-    return {
-        name: [_value(v) for v in (values if isinstance(values, list) else [values])]
-        for name, values in columns.items()
-    }
-
-
-def _dict(names: list[str], row: Any) -> dict[str, Any]:
-    if not isinstance(row, list) or len(row) != len(names):
-        raise UnreadableError("a row that has not one value a column")
-    return dict(zip(names, row, strict=True))
-
-
-def _flat(data: list[Any]) -> list[Value]:
-    while any(isinstance(item, list) for item in data):
-        data = [one for item in data for one in (item if isinstance(item, list) else [item])]
-    return [_value(one) for one in data]
-
-
-def _value(value: Any) -> Value:
-    """A list of one is what some clients make of a value; what else is nested is none."""
-    if isinstance(value, list) and len(value) == 1:
-        (value,) = value
-    return value if isinstance(value, float | int | str) else None
+def _why(reasons: Sequence[str]) -> str:
+    return reasons[0].replace("_", " ") if reasons else "no prediction"

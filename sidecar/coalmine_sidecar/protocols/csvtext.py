@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from io import StringIO
 
-from .outputs import MAX_ROWS, UnreadableError
+from .outputs import MAX_ROWS, UnreadableError, Value
 from .tables import converted, from_text, read_arrays
 from .wanted import Asked, Wanted
 
@@ -18,7 +19,7 @@ def read_csv(body: bytes, content_type: bytes, wanted: Wanted, asked: Asked) -> 
     kind = content_type.lower().replace(b" ", b"")
     names = None
     if b"header=absent" not in kind and (
-        b"header=present" in kind or any(cell.strip() in wanted.asks for cell in rows[0])
+        b"header=present" in kind or any(name in wanted.asks for name in map(str.strip, rows[0]) if name)
     ):
         names = [cell.strip() for cell in rows[0]]
         del rows[0]
@@ -28,6 +29,15 @@ def read_csv(body: bytes, content_type: bytes, wanted: Wanted, asked: Asked) -> 
         asked.rows = count
         asked.fail("too_many_rows")
     converted(asked, from_text)
+
+
+def has_header(rows: Sequence[Sequence[Value]]) -> bool:
+    """Whether the first of these rows looks like names: it has words only, and the next one has a number."""
+    return len(rows) > 1 and all(map(_wordy, rows[0])) and not all(map(_wordy, rows[1]))
+
+
+def _wordy(cell: Value) -> bool:
+    return isinstance(cell, str)
 
 
 def csv_rows(body: bytes, most: int) -> tuple[list[list[str]], int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .csvtext import csv_rows
+from .csvtext import csv_rows, has_header
 from .jsontext import read_json
 from .outputs import MAX_COLUMNS, MAX_ROWS, Answer, UnreadableError, Value, failure, id_of
 from .tables import from_text
@@ -76,13 +76,13 @@ def read_lines(rows: list[Any], wanted: Wanted | None) -> Answer:
 
 
 def read_csv(body: bytes, wanted: Wanted | None) -> Answer:
-    """A line is a row. The first one is a header where it has words only and the next one has a number."""
+    """A line is a row; see has_header for the first."""
     try:
         texts, count = csv_rows(body, MAX_ROWS + 1)
     except UnreadableError:
         return failure("not_json")
     rows = [[from_text(cell) for cell in row] for row in texts]
-    if len(rows) > 1 and all(isinstance(cell, str) for cell in rows[0]) and not all(map(_wordy, rows[1])):
+    if has_header(rows):
         names = [str(cell) for cell in rows.pop(0)]
         count -= 1
     else:
@@ -193,7 +193,3 @@ def _likeliest(found: Any) -> tuple[str, float] | None:
         return None
     label = max(found, key=found.__getitem__)
     return label, found[label]
-
-
-def _wordy(cell: Value) -> bool:
-    return isinstance(cell, str)

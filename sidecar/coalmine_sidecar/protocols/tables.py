@@ -10,7 +10,7 @@ from .outputs import MAX_ROWS, UnreadableError, Value
 from .wanted import SCALARS, Asked, Wanted
 
 #: What may stand for the names and the rows of a table: pandas' and MLflow's, Azure's, H2O's.
-_SPLIT: Final = (("columns", "data"), ("ColumnNames", "Values"), ("fields", "rows"), ("names", "ndarray"))
+SPLIT: Final = (("columns", "data"), ("ColumnNames", "Values"), ("fields", "rows"), ("names", "ndarray"))
 #: Text of a number is no longer than this; int() takes ever longer.
 _LONGEST_NUMBER: Final = 32
 
@@ -27,7 +27,7 @@ def read_rows(node: Any, key: str, wanted: Wanted, asked: Asked) -> None:
         else:
             _read_scalars(node, key, wanted, asked)
     elif isinstance(node, dict):
-        for names, rows in _SPLIT:
+        for names, rows in SPLIT:
             if names in node and isinstance(node.get(rows), list):
                 read_split(node[names], node[rows], key, wanted, asked)
                 return

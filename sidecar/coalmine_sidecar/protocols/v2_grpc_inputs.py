@@ -18,7 +18,7 @@ _MAX_TENSORS: Final = 512
 
 def read_message(body: bytes, wanted: Wanted, asked: Asked) -> None:
     """One gRPC message, uncompressed. Raises UnreadableError."""
-    tensors, raw = read_tensors(read_frame(body), _INPUTS, _RAW, _MAX_TENSORS)
+    tensors, raw = tensors_of(body)
     whole = wanted.asks.get("", ()) if len(tensors) == 1 else ()
     for at, tensor in enumerate(tensors):
         asks = wanted.asks.get(tensor.name, ()) + whole
@@ -42,6 +42,11 @@ def read_message(body: bytes, wanted: Wanted, asked: Asked) -> None:
             asked.fail(str(reason))
     if not asked.seen and tensors and tensors[0].shape and 0 <= tensors[0].shape[0] <= len(body):
         asked.saw(tensors[0].shape[0])
+
+
+def tensors_of(body: bytes) -> tuple[list[Tensor], list[memoryview]]:
+    """All tensors of the message, and their raw contents if they have such. Raises UnreadableError."""
+    return read_tensors(read_frame(body), _INPUTS, _RAW, _MAX_TENSORS)
 
 
 def _add_contents(tensor: Tensor, room: int, asks: tuple[tuple[str, int | None], ...], asked: Asked) -> None:
