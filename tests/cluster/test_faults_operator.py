@@ -29,8 +29,9 @@ TOKEN = "alertmanager-of-the-test"
 PORTS = {"calm": 18011, "hit": 18012}
 #: Seconds that a killed operator is away.
 AWAY = 0.6
-#: Seconds of a pause in which the weights are measured.
-MEASURED = 2.5
+#: Seconds of a pause after which the weights are measured, kubelet having brought the file, and for how long.
+BROUGHT = 1.0
+MEASURED = 2.0
 #: Seconds that a chapter of the story may take, with all the starts of an operator on a busy machine.
 LONG = 400
 
@@ -113,6 +114,23 @@ class Story:
         self.fraud.cluster.run_in_net(["python3", "-c", _POST, url, TOKEN, body], timeout=LONG)
 
 
+class Telling(threading.Thread):
+    """Tells a story meanwhile; what it raises is kept in `error`, and `ended` is called."""
+
+    def __init__(self, story: Story, ended: Callable[[], None] = lambda: None) -> None:
+        super().__init__(daemon=True)
+        self._story = story
+        self._ended = ended
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._story.tell()
+        except BaseException as error:
+            self.error = error
+        self._ended()
+
+
 class Killer:
     """Kills the operator whenever the status shows a moment that was not there before, and starts it again.
 
@@ -129,25 +147,21 @@ class Killer:
         self.moments: dict[tuple[Any, ...], str] = {}
         #: Revisions with a weight when the operator was last killed: sidecars may not have read of others yet.
         self._weighted: collections.deque[set[str]] = collections.deque(maxlen=3)
+        #: How often weights were measured, and how often a sidecar had not read of them yet, with nobody to see to it.
+        self.measured = 0
+        self.unread = 0
+        self._before: dict[str, float] = {}
 
     def until_told(self, story: Story) -> None:
         """Tell the story in a thread, and raise what it raises."""
         path = f"/apis/coalmine.dev/v1alpha1/namespaces/{self._fraud.namespace}/modeldeployments?watch=true"
         command = [str(self._node.layout.programs / "kubectl"), "get", "--raw", path]
-        failed: list[BaseException] = []
-
-        def tell() -> None:
-            try:
-                story.tell()
-            except BaseException as error:
-                failed.append(error)
-            self._asked.put(("end", None))
+        telling = Telling(story, lambda: self._asked.put(("end", None)))
 
         def follow(lines: Any) -> None:
             for line in lines:
                 self._asked.put(("status", json.loads(line)["object"].get("status") or {}))
 
-        telling = threading.Thread(target=tell, daemon=True)
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=self._node.environment) as watch:
             following = threading.Thread(target=follow, args=(watch.stdout,), daemon=True)
             following.start()
@@ -157,8 +171,8 @@ class Killer:
             finally:
                 watch.kill()
         following.join(5)
-        if failed:
-            raise failed[0]
+        if telling.error:
+            raise telling.error
 
     def while_away(self, act: Callable[[], None]) -> None:
         """For the story: do something while no operator runs."""
@@ -190,18 +204,29 @@ class Killer:
         weights = {route["name"]: route.get("weight", 0) for route in routing.get("revisions", ())}
         self._weighted.append({name for name, weight in weights.items() if weight})
         began = time.time()
-        time.sleep(MEASURED if measured else AWAY)
+        time.sleep(BROUGHT + MEASURED if measured else AWAY)
         ended = time.time()
         answers = self._seen.records(began, ended)
         strangers = [one for one in answers if not any(one.revision in names for names in self._weighted)]
         # A pod that lacks CPU for a second is stood in for.
         assert len(strangers) <= len(answers) / 20, f"{strangers[:3]}: {weights}"
         if measured:
-            for name, weight in weights.items():
-                share = self._seen.share(name, began, ended)
-                assert abs(share - weight) < 10, f"{name} has a weight of {weight}, and got {share:.1f} %"
+            self._measure(weights, ended)
+        self._before = weights
         assert routing_of(self._fraud) == routing
         self._operator.start()
+
+    def _measure(self, weights: dict[str, float], ended: float) -> None:
+        """Shares are those of the file's weights, or on the way to them from those before."""
+        unread = False
+        for name, weight in weights.items():
+            share = self._seen.share(name, ended - MEASURED, ended)
+            before = self._before.get(name, 0)
+            said = f"{name} has a weight of {weight}, and got {share:.1f} % ({before:g} % before)"
+            assert min(before, weight) - 10 < share < max(before, weight) + 10, said
+            unread |= abs(share - weight) >= 10
+        self.measured += 1
+        self.unread += unread
 
 
 def moment_of(status: dict[str, Any]) -> tuple[Any, ...]:
@@ -289,9 +314,7 @@ def test_killed_at_every_phase_it_comes_to_the_same_end(
         operator_for(node, [hit], sidecar_image, tmp_path / "hit.log", *flags("hit")) as operator,
     ):
         spared, fraud = Watched(node, calm), Watched(node, hit)
-        undisturbed = threading.Thread(
-            target=Story(spared, model_image, PORTS["calm"], lambda act: act()).tell, daemon=True
-        )
+        undisturbed = Telling(Story(spared, model_image, PORTS["calm"], lambda act: act()))
         undisturbed.start()
         # The first version, as it starts; no client can be answered before.
         first = guarded(model_image, "v1", **spec(STEPS, "3s"))
@@ -304,9 +327,14 @@ def test_killed_at_every_phase_it_comes_to_the_same_end(
         with traffic(node, f"http://fraud.{hit}", tmp_path) as seen:
             killer = Killer(node, fraud, operator, seen)
             killer.until_told(Story(fraud, model_image, PORTS["hit"], killer.while_away))
-        figure(f"killed {len(killer.moments) + 3} times: {seen.summary()}; {seen.rate():.0f}/s")
+        figure(
+            f"killed {len(killer.moments) + 3} times: {seen.summary()}; {seen.rate():.0f}/s; "
+            f"weights measured {killer.measured} times, {killer.unread} of them before all sidecars had read them"
+        )
+        assert killer.unread < killer.measured
         undisturbed.join(LONG)
         assert not undisturbed.is_alive()
+        assert undisturbed.error is None, undisturbed.error
         assert not seen.errors(), seen.summary()
         phases = {moment[0] for moment in killer.moments}
         assert phases >= {"Progressing", "Promoting", "Baking", "Healthy", "Paused", "RollingBack", "Degraded"}, phases
