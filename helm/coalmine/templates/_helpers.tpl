@@ -91,7 +91,7 @@ capabilities:
 - --sidecar-memory-request={{ .requests.memory }}
 - --sidecar-memory-limit={{ .limits.memory }}
 {{- end }}
-{{- with .Values.sidecar.push }}
+{{- with .Values.push }}
 {{- with .graphite }}
 {{- if .address }}
 - --push-graphite={{ .address }}
@@ -99,13 +99,34 @@ capabilities:
 - --push-graphite-tags={{ .tags }}
 {{- end }}
 {{- end }}
-{{- with .otlp.url }}
-- --push-otlp={{ . }}
+{{- with .otlp }}
+{{- if .url }}
+- --push-otlp={{ .url }}
+{{- with .headersSecret }}
+{{- if .name }}
+- --push-otlp-headers-secret={{ .name }}/{{ .key }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- if or .graphite.address .otlp.url }}
 - --push-interval={{ .interval }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* Ports of those who get metrics without asking, a JSON list. */}}
+{{- define "coalmine.push.ports" -}}
+{{- $ports := list }}
+{{- with .Values.push }}
+{{- with .graphite.address }}{{ $ports = append $ports (regexFind "[0-9]+$" .) }}{{ end }}
+{{- with .otlp.url }}
+{{- $url := urlParse . }}
+{{- $given := regexFind ":[0-9]+$" $url.host | trimPrefix ":" }}
+{{- $ports = append $ports ($given | default (ternary "443" "80" (eq $url.scheme "https"))) }}
+{{- end }}
+{{- end }}
+{{- $ports | uniq | toJson }}
 {{- end }}
 
 {{/* Whether the operator keeps the webhook's certificate. Empty: no. */}}
