@@ -207,7 +207,7 @@ def test_what_is_kept_of_streams_is_their_beginning_and_within_bounds(
     pieces: list[tuple[int, bytes]], most: int
 ) -> None:
     """Five streams at a time, with room for less than they may have together."""
-    room = Room(60)
+    room = Room(12)
     copies = [Beginning(EVENTS, most, room) for _ in range(5)]
     whole = [b""] * 5
     for at, piece in pieces:
