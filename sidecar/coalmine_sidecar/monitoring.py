@@ -29,7 +29,7 @@ DEFAULT_SCORE_EDGES: Final = tuple(i / 100 for i in range(1, 100))
 #: Labels of the bins that are no interval and no category.
 MISSING: Final = "missing"
 UNSEEN: Final = "unseen"
-#: Beyond it floats skip whole numbers.
+#: From it on floats skip whole numbers.
 _EXACT: Final = 2**53
 
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -176,14 +176,23 @@ def bin_names(edges: Sequence[float]) -> list[str]:
 
 
 def category(value: float | int | bool | str) -> str:
-    """The name of a category as bins have it: 1, 1.0 and "1" are one, since JSON's writers do not agree on them."""
+    """The name of a category as bins have it."""
     if isinstance(value, str):
         return value
+    text = text_of(value)
+    return "_other" if text is None else text
+
+
+def text_of(value: float | int | bool) -> str | None:
+    """How classes and categories are called: 1, 1.0 and "1" are one, since JSON's writers do not agree on them.
+
+    None: a whole number so large that a reader of JSON may have made another one of it.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
-        return str(int(value))
-    return str(value) if isinstance(value, float) or -_EXACT < value < _EXACT else "_other"
+    if isinstance(value, float) and not (value.is_integer() and abs(value) < _EXACT):
+        return str(value)
+    return str(int(value)) if -_EXACT < value < _EXACT else None
 
 
 def problems(monitoring: Monitoring) -> Iterator[str]:

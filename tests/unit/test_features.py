@@ -143,7 +143,8 @@ def test_a_huge_number_leaves_the_sums_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "name"), [(1, "1"), (1.0, "1"), (1.5, "1.5"), (True, "true"), ("x", "x"), (10**400, "_other")]
+    ("value", "name"),
+    [(1, "1"), (1.0, "1"), (1.5, "1.5"), (True, "true"), ("x", "x"), (2**53, "_other"), (10**400, "_other")],
 )
 def test_names_of_categories(value: float | bool | str, name: str) -> None:
     assert category(value) == name

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coalmine_sidecar.feedback.counts import FeedbackCounts, feedback_metrics
 from coalmine_sidecar.feedback.joiner import HOLD, MAX_HELD, Joiner
@@ -14,7 +16,7 @@ from coalmine_sidecar.feedback.memory import MAX_OUTCOMES, MemoryStore
 from coalmine_sidecar.feedback.predicted import Predicted
 from coalmine_sidecar.feedback.reading import MAX_BODY, MAX_LABELS
 from coalmine_sidecar.feedback.result import Result
-from coalmine_sidecar.monitoring import Feedback, Monitoring, ScoreBins, Task
+from coalmine_sidecar.monitoring import Feedback, Monitoring, ScoreBins, Task, category
 from coalmine_sidecar.telemetry.performance import PerformanceCounters
 
 
@@ -422,12 +424,22 @@ async def test_what_a_label_is_depends_on_the_task(task: Task, label: object, fi
         ("", None),
         (None, None),
         (float("nan"), None),
+        (2**53 - 1, "9007199254740991"),
+        (2.0**53 - 1, "9007199254740991"),
+        (2**53, None),
         (10**20, None),
+        (1e20, "1e+20"),
         ([1], None),
     ],
 )
 def test_one_form_for_one_class(value: object, text: str | None) -> None:
     assert class_text(value) == text
+
+
+@given(st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False))
+def test_a_label_is_called_as_the_category_is(value: float | bool) -> None:
+    """Whoever groups by it finds the class that he has in mind."""
+    assert (class_text(value) or "_other") == category(value)
 
 
 async def test_metrics(world: World) -> None:

@@ -5,24 +5,16 @@ from __future__ import annotations
 from math import isfinite
 from typing import Final
 
-from ..monitoring import Task
+from ..monitoring import Task, text_of
 
 #: A longer string is free text, not the name of a class.
 MAX_LABEL_LENGTH: Final = 128
-#: Beyond it a whole number may have no float.
-_LARGEST: Final = 10**15
 
 
 def class_text(value: object) -> str | None:
     """`true`, `1`, `1.0` and "1" as they are compared: true, 1, 1, 1. None: no label at all (null, NaN, a list)."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value) if -_LARGEST <= value <= _LARGEST else None
-    if isinstance(value, float):
-        if not isfinite(value):
-            return None
-        return str(int(value)) if value.is_integer() and abs(value) <= _LARGEST else repr(value)
+    if isinstance(value, float | int):
+        return None if isinstance(value, float) and not isfinite(value) else text_of(value)
     if isinstance(value, str) and 0 < len(value) <= MAX_LABEL_LENGTH:
         return value if value.isprintable() else None
     return None
