@@ -7,6 +7,8 @@ them, in any wire format. A sidecar knows which columns it wants; here those tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Final
 
 from msgspec import Struct
 
@@ -20,6 +22,9 @@ from .protocols.sse import EventReader
 from .protocols.wanted import Wanted
 
 __all__ = ["AnswerReader", "RequestReader", "Rows"]
+
+#: Of requests; who wants others of wider ones asks for them.
+MAX_COLUMNS: Final = 4000
 
 
 class Rows(Struct, frozen=True):
@@ -65,11 +70,12 @@ class RequestReader:
         single = {name for name, values in asked.columns.items() if any(value is not None for value in values)} - beside
         wide = {name for position, name in second.items() if position in asked.columns}
         found = [name for name in self._asked if name in asked.columns]
-        named = [
+        columns = (
             one
             for name, width in guessed.names.items()
             for one in (_positions(name, width) if name in wide else [name] if name in single else [])
-        ]
+        )
+        named = [*islice(columns, MAX_COLUMNS)]
         if named:
             self._named = True
         elif not self._named:
@@ -83,7 +89,7 @@ class RequestReader:
 
     def _add(self, names: Iterable[str]) -> None:
         known = len(self._found)
-        self._found.update(dict.fromkeys(names))
+        self._found.update(dict.fromkeys(islice(names, max(0, MAX_COLUMNS - known))))
         if len(self._found) > known:
             self._wanted = Wanted((dict.fromkeys(self._found, "") | self._asked).items())
 

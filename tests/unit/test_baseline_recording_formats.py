@@ -22,6 +22,7 @@ from coalmine_operator.cli.errors import CliError
 from coalmine_sidecar.payload.event import Body
 from coalmine_sidecar.protocols.inputs import read_request
 from coalmine_sidecar.protocols.wanted import Wanted
+from coalmine_sidecar.recorded import MAX_COLUMNS
 
 NAMES = ["age", "city", "x[0]", "x[1]"]
 TWO = {"age": [39, 22], "city": ["Oslo", "Rom"], "x[0]": [1.5, 3.5], "x[1]": [2.5, 4.5]}
@@ -285,3 +286,14 @@ def test_an_event_is_read_back_as_it_was(log: Path) -> None:
             asks=False, status="201", content_type=b"application/json", json_length=None, body=b'{"a":1.50}', **common
         ),
     ]
+
+
+def test_very_wide_rows(log: Path) -> None:
+    """Of many columns the first are found; any other can be asked for."""
+    request = {"instances": [{f"v{i}": [float(i)] * 1500 for i in range(9)} for _ in range(2)]}
+    source = opened(
+        log, request, {"predictions": [1, 2]}, Named(version="v3", features=("v8[1499]",)), max_bytes=1 << 20
+    )
+    assert len(features(source)) == MAX_COLUMNS
+    (batch,) = [batch for batch, _ in source.batches(["v0[999]", "v8[1499]"])]
+    assert batch == {"v0[999]": [0.0, 0.0], "v8[1499]": [8.0, 8.0]}

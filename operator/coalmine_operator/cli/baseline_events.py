@@ -71,12 +71,9 @@ class Events:
 
     def __iter__(self) -> Iterator[tuple[Event, float]]:
         """With the share of all files that is read by then. Raises CliError."""
-        sizes = [path.stat().st_size for path in self._paths]
-        before, total = 0, max(sum(sizes), 1)
-        for path, size in zip(self._paths, sizes, strict=True):
+        for at, path in enumerate(self._paths):
             for event, share in _of_parquet(path, self._left) if _is_parquet(path) else _of_lines(path, self._left):
-                yield event, (before + size * share) / total
-            before += size
+                yield event, (at + share) / len(self._paths)
 
 
 def is_recording(path: Path) -> bool:
@@ -92,8 +89,11 @@ def is_recording(path: Path) -> bool:
 
 
 def _is_parquet(path: Path) -> bool:
-    with path.open("rb") as opened:
-        return opened.read(len(PARQUET)) == PARQUET
+    try:
+        with path.open("rb") as opened:
+            return opened.read(len(PARQUET)) == PARQUET
+    except OSError as error:
+        raise CliError(f"{path}: cannot be read: {error.strerror}", code=2) from error
 
 
 def _of_lines(path: Path, left: Counter[str]) -> Iterator[tuple[Event, float]]:

@@ -40,11 +40,13 @@ class ParquetFile:
 
         Raises CliError.
         """
-        size = max(self._path.stat().st_size, 1)
         try:
             with self._path.open("rb") as opened:
+                size = os.fstat(opened.fileno()).st_size
                 for batch in self._read(opened, batch_size=rows):
                     yield {name: batch.column(name).to_pylist() for name in wanted}, min(opened.tell() / size, 1.0)
+        except OSError as error:
+            raise CliError(f"{self._path}: cannot be read: {error.strerror}", code=2) from error
         except Exception as error:  # arro3 has no type of its own
             raise CliError(f"{self._path}: cannot be read: {_first_line(error)}", code=2) from error
 
