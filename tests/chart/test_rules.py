@@ -13,6 +13,7 @@ from tests.chart.chart import Chart, named, of_kind
 from tests.chart.promtool import LOOK, V1, V2, WHERE, alerts, grows, needs_promtool, run, stays, tool
 
 from coalmine_operator.api.spec import AlertMatch, AutoRollback
+from coalmine_operator.render.rules import Parameters, groups
 from coalmine_operator.sources.alerts import Target, decode, sort_out
 
 RULES = {"rulesConfigMap": {"enabled": True}, "prometheusRule": {"enabled": True}}
@@ -78,6 +79,9 @@ def available(value: int, phase: str = "Degraded") -> list[dict[str, str]]:
     ]
 
 
+#: The model deployment's own rules, which `coalmine rules` prints, are loaded.
+OWN_RULES = stays("coalmine:rules_window:seconds", 3600, namespace="shop", modeldeployment="fraud")
+
 SCENARIOS: dict[str, dict[str, Any]] = {
     "a canary that fails": alerts(
         "ModelErrorRateHigh", CANARY_IS_BAD,
@@ -141,6 +145,16 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     ),
     "two slow requests": alerts("ModelLatencyHigh", series=[*weights(), requests(V2, 2), *durations(V2, 2, 2)]),
     "nobody answers": alerts("ModelUnavailable", CRITICAL, series=available(0)),
+    "nobody answers, as the model deployment's own rules tell": alerts(
+        "ModelUnavailable", series=[*available(0), OWN_RULES]
+    ),
+    "nobody answers for two, one of which has rules of its own": alerts(
+        "ModelUnavailable", {**CRITICAL, "namespace": "lab"},
+        series=[
+            *available(0), OWN_RULES,
+            stays("coalmine_deployment_available", 0, {**DEPLOYMENT, "namespace": "lab"}),
+        ],
+    ),
     "somebody answers": alerts("ModelUnavailable", series=available(1)),
     "the first version still loads": alerts("ModelUnavailable", series=available(0, "Pending")),
     "stable answers for the canary": alerts(
@@ -183,6 +197,9 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         ],
     ),
     "sidecars that nobody scrapes": alerts("MonitoringBlind", WARNING, series=available(1, "Healthy")),
+    "sidecars that nobody scrapes, as the model deployment's own rules tell": alerts(
+        "MonitoringBlind", series=[*available(1, "Healthy"), OWN_RULES]
+    ),
     "sidecars that are scraped": alerts("MonitoringBlind", series=[*available(1, "Healthy"), *weights()]),
     "answers that cannot be read": alerts(
         "OutputsUnread", ABOUT_V1,
@@ -241,19 +258,40 @@ def test_alerts(rules: str, alert: str, tmp_path: Path) -> None:
     assert run(tmp_path, only(rules, alert), *scenarios) == ""
 
 
+@needs_promtool
+@pytest.mark.parametrize(
+    ("alert", "series", "ours"),
+    [
+        ("ModelUnavailable", available(0), {**CRITICAL, "action": "fallback"}),
+        (
+            "MonitoringBlind",
+            available(1, "Healthy"),
+            {**WARNING, "model": "fraud", "action": "hold", "reason": "unscraped"},
+        ),
+    ],
+)
+def test_an_outage_is_one_alert_where_both_rules_are_loaded(
+    rules: str, alert: str, series: list[dict[str, str]], ours: dict[str, str], tmp_path: Path
+) -> None:
+    """The chart's, and those that `coalmine rules` renders for the model deployment."""
+    parameters = Parameters(namespace="shop", deployment="fraud", model="fraud")
+    both = {"groups": [*yaml.safe_load(rules)["groups"], *groups(parameters)]}
+    assert run(tmp_path, only(yaml.safe_dump(both), alert), alerts(alert, ours, series=series)) == ""
+
+
 def only(rules: str, alert: str) -> str:
     """All records and one alert without its annotations, which promtool would compare."""
-    groups = yaml.safe_load(rules)["groups"]
-    for group in groups:
+    found = yaml.safe_load(rules)["groups"]
+    for group in found:
         group["rules"] = [rule for rule in group["rules"] if rule.get("alert", alert) == alert]
         for rule in group["rules"]:
             rule.pop("annotations", None)
-    return yaml.safe_dump({"groups": [group for group in groups if group["rules"]]})
+    return yaml.safe_dump({"groups": [group for group in found if group["rules"]]})
 
 
 def test_every_alert_is_fired_and_not_fired(rules: str) -> None:
-    groups = yaml.safe_load(rules)["groups"]
-    alerts_known = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
+    every = [rule for group in yaml.safe_load(rules)["groups"] for rule in group["rules"]]
+    alerts_known = {rule["alert"] for rule in every if "alert" in rule}
     tests = [scenario["alert_rule_test"][0] for scenario in SCENARIOS.values()]
     assert {test["alertname"] for test in tests if test["exp_alerts"]} == alerts_known
     assert {test["alertname"] for test in tests if not test["exp_alerts"]} == alerts_known

@@ -109,7 +109,9 @@ groups:
 {{- $model := "namespace, modeldeployment, model" }}
 {{- $version := printf "%s, version, track" $model }}
 {{- $enough := printf "and on (%s) sum by (%s) (coalmine:requests:increase) >= %v" $version $version $r.minRequests }}
-{{- $deployment := `label_replace(%s, "modeldeployment", "$1", "name", "(.+)")` -}}
+{{- $deployment := `label_replace(%s, "modeldeployment", "$1", "name", "(.+)")` }}
+{{- /* A model deployment whose own rules (`coalmine rules`) are loaded is told of by those: each of these two has one owner. */}}
+{{- $unowned := "unless on (namespace, modeldeployment) coalmine:rules_window:seconds" -}}
 - name: coalmine.models
   {{- include "coalmine.rules.interval" . }}
   rules:
@@ -123,8 +125,8 @@ groups:
       `{{ $labels.model }} {{ $labels.version }} ({{ $labels.track }}) answers in {{ $value | humanizeDuration }} (quantile {{ $labels.quantile }})`
       `Compare coalmine_upstream_duration_seconds, the model's part, with coalmine_overhead_seconds, the sidecar's; and the model's CPU with its limit.`) }}
     {{- include "coalmine.alert" (list . "ModelUnavailable" $r.unavailable.for "critical"
-      (printf "max by (namespace, modeldeployment) (%s)" (printf $deployment
-        "(coalmine_deployment_available == 0 unless on (namespace, name) coalmine_deployment_phase{phase=\"Pending\"} == 1)"))
+      (printf "max by (namespace, modeldeployment) (%s)\n%s" (printf $deployment
+        "(coalmine_deployment_available == 0 unless on (namespace, name) coalmine_deployment_phase{phase=\"Pending\"} == 1)") $unowned)
       `{{ $labels.modeldeployment }} in {{ $labels.namespace }} has no ready pod of any version`
       `Requests get 503. A first version that never was ready does not count. See: kubectl describe md {{ $labels.modeldeployment }} -n {{ $labels.namespace }}`) }}
     {{- include "coalmine.alert" (list . "ModelFallbacksHigh" $r.fallbacks.for "warning"
@@ -151,7 +153,7 @@ groups:
       `Coalmine refused webhooks of Alertmanager`
       `Their alerts rolled nothing back. Alertmanager's log has the reason.`) }}
     {{- include "coalmine.alert" (list . "MonitoringBlind" "10m" "warning"
-      (printf "max by (namespace, modeldeployment) (%s) == 1\nunless on (namespace, modeldeployment) coalmine_route_weight" (printf $deployment "coalmine_deployment_available"))
+      (printf "max by (namespace, modeldeployment) (%s) == 1\nunless on (namespace, modeldeployment) coalmine_route_weight\n%s" (printf $deployment "coalmine_deployment_available") $unowned)
       `No sidecar of {{ $labels.modeldeployment }} in {{ $labels.namespace }} is scraped`
       `The model answers, but its errors and latency cannot alert. Does Prometheus find port 8010 of its pods?`) }}
     {{- include "coalmine.alert" (list . "OutputsUnread" "10m" "warning"
