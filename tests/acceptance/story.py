@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 import time
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,99 +20,42 @@ import aiohttp
 import numpy as np
 import yaml
 from tests.acceptance.nannyml_data import Scored
+from tests.acceptance.prometheus import SCRAPE, TRIES, Prometheus
 from tests.local.running import COALMINE, coalmine, free_port, until
 
 MODEL: Final = Path(__file__).with_name("replay_model.py")
 #: Seconds.
 WINDOW: Final = 12
-SCRAPE: Final = 1
-#: A port that was free may be taken by the time it is used.
-TRIES: Final = 5
 #: Rows of a request.
 BATCH: Final = 250
 
 
-class Prometheus:
-    """Debian's, with the rules that `coalmine rules` printed, and the targets that `coalmine run` names."""
-
-    def __init__(self, folder: Path, rules: str, web_port: int) -> None:
-        (folder / "rules.yml").write_text(_at_every_scrape(rules))
-        config = {
-            "global": dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), f"{SCRAPE}s"),
-            "rule_files": ["rules.yml", "more.yml"],
-            "scrape_configs": [
-                {
-                    "job_name": "coalmine",
-                    "honor_labels": True,
-                    "http_sd_configs": [{"url": f"http://127.0.0.1:{web_port}/targets", "refresh_interval": "1s"}],
-                }
-            ],
-        }
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-        self._log = (folder / "prometheus.log").open("wb")
-        for _ in range(TRIES):
-            self.port = free_port()
-            self._process = subprocess.Popen(
-                [
-                    "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data",
-                    f"--web.listen-address=127.0.0.1:{self.port}",
-                ],
-                cwd=folder, stdout=self._log, stderr=self._log,
-            )  # fmt: skip
-            until(lambda: self._process.poll() is not None or self._is_ready(), f"Prometheus: {folder}/prometheus.log")
-            if self._process.poll() is None:
-                break
-        assert self._process.poll() is None, (folder / "prometheus.log").read_text()[-2000:]
-
-    def _is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    def get(self, path: str, **parameters: str) -> Any:
-        query = urllib.parse.urlencode(parameters)
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}?{query}", timeout=30) as answer:
-            return json.load(answer)["data"]
-
-    def query(self, expression: str, at: float | None = None) -> list[tuple[dict[str, str], float]]:
-        """Samples of an instant query: labels and value."""
-        found = self.get("query", query=expression, time=f"{time.time() if at is None else at:.3f}")
-        return [(sample["metric"], float(sample["value"][1])) for sample in found["result"]]
-
-    def firing(self) -> set[str]:
-        """Names of the alerts that fire."""
-        return {a["labels"]["alertname"] for a in self.get("alerts")["alerts"] if a["state"] == "firing"}
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(30)
-        self._log.close()
-
-
-def _at_every_scrape(rules: str) -> str:
-    """An hour's window is looked at once a minute; this one's is some seconds."""
-    document = yaml.safe_load(rules)
-    for group in document["groups"]:
-        group.pop("interval", None)
-    return yaml.safe_dump(document, sort_keys=False)
-
-
 class Story:
-    """One model deployment of a manifest in a folder."""
+    """One model deployment of a manifest in a folder. `end`: of the last chunk's window, Unix seconds."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], *rules_options: str, more_rules: str = "") -> None:
-        """`rules_options`: of `coalmine rules`; `more_rules`: of another file."""
+    def __init__(
+        self,
+        folder: Path,
+        manifest: dict[str, Any],
+        *rules_options: str,
+        more_rules: str = "groups: []",
+        command: Sequence[str | Path] = (COALMINE,),
+        cadvisor_port: int = 0,
+    ) -> None:
+        """`rules_options`: of `coalmine rules`; `more_rules`: of another file; `command`: the `coalmine` that runs.
+
+        `cadvisor_port`: see Prometheus.
+        """
         self.folder = folder
+        self.end = 0.0
         (folder / "model.yaml").write_text(yaml.safe_dump(manifest))
-        rules = coalmine("rules", "model.yaml", *rules_options, cwd=folder).stdout
+        self.rules = (coalmine("rules", "model.yaml", *rules_options, cwd=folder).stdout, more_rules)
         self._log = (folder / "coalmine.log").open("wb")
         info = folder / ".coalmine/run.json"
         for _ in range(TRIES):
             self.port = free_port()
             self._run = subprocess.Popen(
-                [COALMINE, "run", "model.yaml", "--port", str(self.port), "--web-port", "0"],
+                [*command, "run", "model.yaml", "--port", str(self.port), "--web-port", "0"],
                 cwd=folder, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
             )  # fmt: skip
             until(lambda: self._run.poll() is not None or info.exists(), "run.json")
@@ -122,9 +64,8 @@ class Story:
                 break
         assert self._run.poll() is None, said
         until(self._serves, "the model", 60)
-        (folder / "more.yml").write_text(_at_every_scrape(more_rules or "groups: []"))
-        self.prometheus = Prometheus(folder, rules, json.loads(info.read_text())["port"])
-        until(lambda: len(self.prometheus.query("up == 1")) == 2, "both targets to be scraped")
+        self.web_port: int = json.loads(info.read_text())["port"]
+        self.prometheus = Prometheus(folder / "prometheus", self.rules, self.web_port, cadvisor_port=cadvisor_port)
 
     def _serves(self) -> bool:
         try:
@@ -143,9 +84,9 @@ class Story:
         took = time.time() - begins
         assert took < WINDOW - 3 * SCRAPE, f"{took:.1f} s for a chunk: a window of {WINDOW} s is too short here"
         # Rules evaluated a moment before it looked back to a moment before the beginning, when nothing came.
-        end = begins + WINDOW
-        time.sleep(max(0.0, end + SCRAPE - time.time()))
-        return end
+        self.end = begins + WINDOW
+        time.sleep(max(0.0, self.end + SCRAPE - time.time()))
+        return self.end
 
     async def _send(
         self, live: Scored, rows: slice, tensors: Callable[[Scored, slice], list[dict[str, Any]]], name: str

@@ -1,7 +1,7 @@
 """helm for the tests in this folder: the one in PATH, or the one of the cluster's node, compiled where Go is at hand.
 
-Where there is none the tests are skipped, with the reason; with CI=true they fail. COALMINE_CLUSTER=none compiles
-nothing.
+And Prometheus 3, which Debian has not: the one of the node. Where there is none the tests are skipped, with the reason;
+with CI=true they fail. COALMINE_CLUSTER=none compiles nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pytest
 from tests.chart.chart import Chart
 from tests.cluster.lab.build import MODULE
 from tests.cluster.lab.cache import CACHE, fingerprint, made_once
+from tests.cluster.lab.prometheus import prometheus
 from tests.cluster.lab.run import run
 
 HERE = Path(__file__).parent
@@ -41,14 +42,27 @@ def helm() -> str:
         return installed
     if built := sorted(CACHE.glob("node/*/helm")):
         return str(built[-1])
+    _needs_go("helm", "install helm 3.8 or newer")
+    return str(made_once("helm", fingerprint([MODULE / "go.mod", MODULE / "go.sum"]), _compile) / "helm")
+
+
+@pytest.fixture(scope="session")
+def prometheus_3() -> Path:
+    """Its executable."""
+    if built := sorted(CACHE.glob("prometheus/*/prometheus"), key=lambda path: path.stat().st_mtime):
+        return built[-1]
+    _needs_go("Prometheus 3", "install Go, see tests/cluster/node/go.mod")
+    return prometheus()
+
+
+def _needs_go(what: str, remedy: str) -> None:
     if os.environ.get("COALMINE_CLUSTER") == "none":
-        pytest.skip("no helm here, and COALMINE_CLUSTER=none: install helm 3.8 or newer")
+        pytest.skip(f"no {what} here, and COALMINE_CLUSTER=none: {remedy}")
     if shutil.which("go") is None:
-        reason = "no helm here, and no Go to compile it: install helm 3.8 or newer"
+        reason = f"no {what} here, and no Go to compile it: {remedy}"
         if os.environ.get("CI") == "true":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
-    return str(made_once("helm", fingerprint([MODULE / "go.mod", MODULE / "go.sum"]), _compile) / "helm")
 
 
 @pytest.fixture(scope="session")

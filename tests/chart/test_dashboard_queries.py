@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import random
 import shutil
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import yaml
+from msgspec.structs import replace
 from tests.acceptance.nannyml_data import Scored
+from tests.acceptance.prometheus import Prometheus
 from tests.acceptance.story import Story, manifest, numeric, text
+from tests.chart.cadvisor import kubelet
 from tests.chart.chart import Chart
+from tests.chart.past import back_fill
 from tests.chart.test_rules import rules_text
 from tests.local.running import coalmine, until
 from tests.queries import Query, queries
+from tests.unit.rulebook import EVERYTHING
 
 from coalmine_operator.api.baseline import digest_of
+from coalmine_operator.render.rules import groups
+from coalmine_operator.render.rules.parameters import Statistic
+from coalmine_sidecar.monitoring import Task
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed (make tools)"),
@@ -30,11 +40,21 @@ pytestmark = [
 ]
 
 #: What each scenario has beside requests.
-SERVING = frozenset({"an operator", "chart rules", "outcomes", "payload log", "limits", "text or names as outputs"})
+SERVING = frozenset(
+    {
+        "an operator", "cadvisor", "chart rules", "limits", "outcomes", "payload log", "text or names as outputs",
+        "a week", "a whole window",
+    }
+)  # fmt: skip
 ROLLING_OUT = SERVING | {"canary", "a fallback that answered", "an operator that rolled back"}
 REGRESSION = frozenset({"regression"})
-#: What takes a kubelet (throttling), a week, or a quarter of an hour of traffic: promtool has these in its own time.
-LACKS = frozenset({"cadvisor", "a week", "a whole window"})
+#: Rules that the story has not: they find no data.
+OTHERS = [
+    *(replace(EVERYTHING, deployment=task, task=task) for task in get_args(Task)),
+    *(replace(EVERYTHING, deployment=statistic, statistic=statistic) for statistic in get_args(Statistic)),
+]
+#: The `coalmine` that runs.
+COMMAND = (sys.executable, Path(__file__).with_name("short_windows.py"))
 
 
 def rows(count: int) -> Scored:
@@ -68,19 +88,23 @@ def story(chart: Chart, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
         "payloadLog": {"percent": 100, "file": "payloads.jsonl"},
     }
     document = manifest("fraud", "score", monitoring, "decision")
-    story = Story(folder, document, "--baseline", "baseline.json", more_rules=rules_text(chart))
-    try:
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(kubelet())
+        story = Story(
+            folder, document, "--baseline", "baseline.json",
+            more_rules=rules_text(chart), command=COMMAND, cadvisor_port=port,
+        )  # fmt: skip
+        stack.callback(story.stop)
         live = rows(1500)
         story.play(live, slice(0, len(live.scores)), tensors, "row")
         clicked(story, "row-0")
+        back_fill(story.prometheus, "coalmine_requests_total", per_second=1.0)
         # An increase is seen from the second one on: until the first there is no counter.
         second = threading.Timer(4, clicked, (story, "row-250"))
         second.start()
         story.play(live, slice(0, len(live.scores)), tensors, "again")
         second.join()
         yield story
-    finally:
-        story.stop()
 
 
 def clicked(story: Story, prediction: str) -> None:
@@ -100,8 +124,10 @@ def tensors(all_: Scored, part: slice) -> list[dict[str, Any]]:
     ]
 
 
-def test_what_the_scenarios_lack_is_known() -> None:
-    assert {need for query in queries() for need in query.needs} == ROLLING_OUT | REGRESSION | LACKS
+def test_every_query_is_asked() -> None:
+    asked = [*wanted(SERVING, frozenset()), *wanted(ROLLING_OUT, SERVING), *wanted(REGRESSION, frozenset())]
+    missing = [query for query in queries() if query not in asked]
+    assert not missing
 
 
 def test_every_query_returns_data(story: Story) -> None:
@@ -135,11 +161,38 @@ def test_those_about_numbers_do_for_a_regression(tmp_path: Path) -> None:
         story.stop()
 
 
-def test_the_others_are_well_formed(story: Story) -> None:
-    """Prometheus takes them, and finds nothing."""
-    for query in queries():
-        if query.needs & LACKS:
-            assert not returns(story, query)
+def test_prometheus_3_says_the_same(story: Story, prometheus_3: Path) -> None:
+    """It has the data of the one before, scrapes on, and evaluates its rules and all others."""
+    folder = story.folder / "prometheus-3"
+    story.prometheus.copy_data(folder)
+    others = [yaml.safe_dump({"groups": groups(one)}) for one in OTHERS]
+    newer = Prometheus(folder, [*story.rules, *others], story.web_port, program=prometheus_3)
+    try:
+        until(lambda: all(rule["health"] != "unknown" for rule in newer.rules()), "every rule to be evaluated")
+        failed = [f"{rule['name']}: {rule['lastError']}" for rule in newer.rules() if rule["health"] != "ok"]
+        assert not failed, "\n".join(failed)
+        at = between_scrapes(story)
+        expressions = {rule["query"] for rule in story.prometheus.rules()} | {query.expr for query in queries()}
+        told = {expr: [samples(one, expr, at) for one in (story.prometheus, newer)] for expr in sorted(expressions)}
+    finally:
+        newer.stop()
+    have_data = sum(bool(before) for before, _ in told.values())
+    print(f"{have_data} of {len(told)} expressions have data")
+    assert have_data > len(told) / 2
+    other = [expr for expr, (before, now) in told.items() if now != pytest.approx(before, rel=1e-9, nan_ok=True)]
+    assert not other, "\n".join(other)
+
+
+def samples(prometheus: Prometheus, expr: str, at: float) -> dict[str, float]:
+    return {json.dumps(labels, sort_keys=True): value for labels, value in prometheus.query(expr, at)}
+
+
+def between_scrapes(story: Story) -> float:
+    """When no sample lies on the edge of a window of whole seconds: that counted before Prometheus 3, which leaves it
+    out."""
+    moments = [0.0, *(moment for _, moment in story.prometheus.query("timestamp(up)", story.end))]
+    candidates = [story.end - number / 32 for number in range(32)]
+    return max(candidates, key=lambda at: min(abs((at - moment + 0.5) % 1 - 0.5) for moment in moments))
 
 
 def wanted(has: frozenset[str], had: frozenset[str]) -> list[Query]:
@@ -156,4 +209,4 @@ def check(story: Story, has: frozenset[str], had: frozenset[str]) -> None:
 
 
 def returns(story: Story, query: Query) -> bool:
-    return bool(story.prometheus.query(query.expr))
+    return bool(story.prometheus.query(query.expr, story.end))
