@@ -14,7 +14,7 @@ def ask(run: Run, amount: float) -> None:
     tensor = {"name": "amount", "shape": [1], "datatype": "FP64", "data": [amount]}
     url, body = f"http://127.0.0.1:{run.port}/v2/models/fraud/infer", json.dumps({"inputs": [tensor]}).encode()
     with urllib.request.urlopen(url, data=body, timeout=20) as answer:
-        assert answer.status == 200
+        assert answer.read()  # who leaves before that has got no prediction
 
 
 @pytest.mark.parametrize("file", ["recording/payloads.jsonl", "recording/payloads.parquet"])
