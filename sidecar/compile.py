@@ -26,6 +26,7 @@ FOLDERS = ("observe", "relay", "relay/h2", "telemetry")
 LEFT_OUT = {
     "relay/detour.py": "an Enum whose members set fields of their own",
     "relay/tls.py": "a subclass of a built-in exception",
+    "observe/processes.py": "it runs twice a minute",
     "observe/resources.py": "it runs twice a minute",
     "telemetry/exposition.py": "it runs when somebody scrapes",
     "telemetry/performancemetrics.py": "it runs when somebody scrapes",

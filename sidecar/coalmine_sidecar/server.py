@@ -104,7 +104,10 @@ async def serve(settings: Settings) -> int:
             stack.callback(warming.cancel)
 
         resources = ResourceReader(
-            settings.model_pid_file, memory_limit_bytes=settings.memory_limit, cpu_limit_cores=settings.cpu_limit
+            settings.model_pid_file,
+            port=settings.model[1] if settings.in_pod else 0,
+            memory_limit_bytes=settings.memory_limit,
+            cpu_limit_cores=settings.cpu_limit,
         )
         beside: list[Callable[[], Iterable[Metric]]] = [monitoring.collect]
         drain = Drain(telemetry, (relay.ingress, relay.local), timeout=settings.drain_timeout, hold=settings.drain_hold)

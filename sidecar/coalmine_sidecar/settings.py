@@ -41,7 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     there is none. `drain_hold`: see `drain`, seconds. `observe_share`: of one core, 0 to 1, for reading answers.
     `warmup`: what the model answers before the pod is ready. `*_tls`: certificates towards the model, between sidecars,
     for clients; None: none are used there. `push`: see PushSettings; nothing is pushed without asking.
-    `redis_password`: from the environment alone.
+    `in_pod`: the model's processes are those of its container, which this one sees. `redis_password`: from the
+    environment alone.
     """
 
     routing: Path
@@ -53,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     local: Listen
     admin: Listen
     model_pid_file: Path | None = None
+    in_pod: bool = False
     memory_limit: int = 0
     cpu_limit: float = 0.0
     drain_timeout: float = 30.0
@@ -100,6 +102,7 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
     for role in ("ingress", "local", "admin"):
         flag(role, _listen, "HOST:PORT|fd:N")
     flag("model-pid-file", Path, "FILE", "")
+    flag("model-processes", _in_pod, "pod", "")
     flag("memory-limit", _bytes, "BYTES", 0)
     flag("cpu-limit", _number, "CORES", 0.0)
     flag("drain-timeout", _number, "SECONDS", 30.0)
@@ -130,6 +133,7 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
         parser.error(circle)
     # No flag: everybody on the machine can read those.
     given["redis_password"] = environ.get(f"{PREFIX}REDIS_PASSWORD", "")
+    given["in_pod"] = given.pop("model_processes")
     pid_file = given.pop("model_pid_file")
     # Path("") is the working directory: an unset variable of a template must not become one.
     return Settings(model_pid_file=pid_file if pid_file != Path() else None, **given)
@@ -190,6 +194,12 @@ def _listen(text: str) -> Listen:
             raise argparse.ArgumentTypeError(f"{text!r} is no fd:NUMBER")
         return Listen(fd=int(text[3:]))
     return Listen(*_address(text))
+
+
+def _in_pod(text: str) -> bool:
+    if text not in ("", "pod"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not pod")
+    return text == "pod"
 
 
 def _tls(text: str) -> str:

@@ -18,6 +18,7 @@ from coalmine_sidecar.settings import Listen, read_settings
         (flags(admin="127.0.0.1:99999"), "argument --admin: '127.0.0.1:99999' is no host:port"),
         ([*flags(), "--drain-timeout=-1"], "argument --drain-timeout: '-1' is no number of 0 or more"),
         ([*flags(), "--cpu-limit=nan"], "argument --cpu-limit: 'nan' is no number of 0 or more"),
+        ([*flags(), "--model-processes=host"], "argument --model-processes: 'host' is not pod"),
         ([*flags(), "--memory-limit=1Gi"], "argument --memory-limit: '1Gi' is no whole number of bytes"),
         ([*flags(), "--max-connections=0"], "argument --max-connections: '0' is no whole number of 1 or more"),
         (flags(revision="a\nb"), "argument --revision: 'a\\nb' is no name"),

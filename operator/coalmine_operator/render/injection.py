@@ -137,6 +137,8 @@ def inject(pod: Mapping[str, Any], settings: InjectionSettings, *, identity: Ide
     inner["containers"][index].update(changes)
     if identity.secret:
         _own_pod(inner, notes)
+    if inner.get("shareProcessNamespace"):
+        arguments.append("--model-processes=pod")
     masked = inner.get("automountServiceAccountToken") is not False
     inner["initContainers"] = [_sidecar(settings, identity, arguments, masked), *(inner.get("initContainers") or ())]
     inner["volumes"] = [*(inner.get("volumes") or ()), *_volumes(identity, masked)]

@@ -10,6 +10,7 @@ from typing import Final
 import psutil
 
 from ..contract import Resources
+from .processes import in_pod
 
 #: Seconds for which a sample is good.
 MAX_AGE: Final = 1.0
@@ -18,9 +19,10 @@ _SLACK: Final = 2.0
 
 
 class ResourceReader:
-    """Samples the process named by a pid file, and all its children.
+    """Samples the process named by a pid file, and all its children; or, in a pod, the model's container.
 
     A process that began after its pid was written is another one under the same number, and counts for nothing.
+    `port`: at which the model listens, where its container's processes are to be looked for; see `processes`.
     `memory_limit_bytes` and `cpu_limit_cores` are passed through (0: none).
     """
 
@@ -28,11 +30,13 @@ class ResourceReader:
         self,
         pid_file: Path | None,
         *,
+        port: int = 0,
         memory_limit_bytes: int = 0,
         cpu_limit_cores: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pid_file = pid_file
+        self._port = port
         self._memory_limit_bytes = memory_limit_bytes
         self._cpu_limit_cores = cpu_limit_cores
         self._clock = clock
@@ -51,10 +55,10 @@ class ResourceReader:
 
     def _take(self) -> Resources | None:
         try:
-            root = self._find_root()
-            if root is None:
+            processes = self._find()
+            if not processes:
                 return None
-            processes = [root, *root.children(recursive=True)]
+            root = processes[0]
             memory, cpu = _usage(root)
         except (OSError, ValueError, psutil.Error):
             return None
@@ -75,6 +79,13 @@ class ResourceReader:
             memory_limit_bytes=self._memory_limit_bytes,
             cpu_limit_cores=self._cpu_limit_cores,
         )
+
+    def _find(self) -> list[psutil.Process]:
+        """The first is the one that the others come from."""
+        if self._port:
+            return in_pod(self._port)
+        root = self._find_root()
+        return [] if root is None else [root, *root.children(recursive=True)]
 
     def _find_root(self) -> psutil.Process | None:
         if self._pid_file is None:
