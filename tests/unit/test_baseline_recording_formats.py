@@ -21,6 +21,7 @@ from coalmine_operator.cli.baseline_source import Named, Source
 from coalmine_operator.cli.errors import CliError
 from coalmine_sidecar.payload.event import Body
 from coalmine_sidecar.protocols.inputs import read_request
+from coalmine_sidecar.protocols.outputs import MAX_ROWS
 from coalmine_sidecar.protocols.wanted import Wanted
 from coalmine_sidecar.recorded import MAX_COLUMNS
 
@@ -297,3 +298,11 @@ def test_very_wide_rows(log: Path) -> None:
     assert len(features(source)) == MAX_COLUMNS
     (batch,) = [batch for batch, _ in source.batches(["v0[999]", "v8[1499]"])]
     assert batch == {"v0[999]": [0.0, 0.0], "v8[1499]": [8.0, 8.0]}
+
+
+def test_more_rows_than_a_sidecar_reads_of_one_request(log: Path) -> None:
+    count = MAX_ROWS + 5
+    pair = lines(0, {"instances": list(range(count))}, {"predictions": [0.5] * count})
+    source = open_source([recorded(log, [pair])], Named(version="v3"))
+    assert rows(source)["instances"] == list(range(MAX_ROWS))
+    assert source.notes() == [f"1 exchanges of which the first {MAX_ROWS} rows are read"]
