@@ -1,8 +1,8 @@
 """What operator and sidecar say to each other: the routing file one way, the snapshot the other way.
 
-The operator imports this module and nothing else of the sidecar. Both documents are JSON. The routing file is
-shared by all pods of a model deployment; who a sidecar is itself (its pod, its revision, its model's address) stands
-on its command line. Weights are whole per cents.
+The operator knows nothing else of what the sidecar does; what both do alike it imports, too (`push`, `jsonpath`). Both
+documents are JSON. The routing file is shared by all pods of a model deployment; who a sidecar is itself (its pod, its
+revision, its model's address) stands on its command line. Weights are whole per cents.
 """
 
 from __future__ import annotations

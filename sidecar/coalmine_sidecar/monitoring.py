@@ -1,7 +1,7 @@
 """The contract's part about predictions: what a routing file asks a sidecar to record of them, and what it tells of it.
 
-Like `contract`, of which it is a part: the operator imports both, and nothing else of the sidecar. What a baseline's
-file says (counts, reference performance) stays with the operator; a sidecar gets the bins that it counts in.
+Like `contract`, of which it is a part: the operator knows both, and nothing else of what the sidecar does. What a
+baseline's file says (counts, reference performance) stays with the operator; a sidecar gets the bins that it counts in.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ MAX_BINS: Final = 64
 MAX_SCORE_BINS: Final = 200
 #: Bins of the scores that have no baseline: hundredths.
 DEFAULT_SCORE_EDGES: Final = tuple(i / 100 for i in range(1, 100))
+#: Series of a revision, at most: of a feature without bins, of a slice (two of predictions and four of labels for each
+#: group, and for the two that rows share that have none of these), and of all that is neither these nor in bins.
+FEATURE_SERIES: Final = 4
+SLICE_SERIES: Final = (MAX_GROUPS + 2) * 6
+OTHER_SERIES: Final = 80
+#: Labelled rows by their bin of the score: both classes, as they come and added up.
+LABELLED_SERIES: Final = 4
 #: Labels of the bins that are no interval and no category.
 MISSING: Final = "missing"
 UNSEEN: Final = "unseen"

@@ -32,6 +32,12 @@ SHARE = 'supported values: "a share from 0 to 1, such as 0.01"'
 TIME = 'supported values: "a time with a unit, such as 250ms"'
 INDEX = 'supported values: "a population stability index over 0, such as 0.2"'
 
+
+def _told(name: str, *, action: str = "hold", **others: Any) -> dict[str, Any]:
+    """A spec.monitoring that overrides one alert."""
+    return {"alerts": {"overrides": [{"name": name, "action": action}]}, **others}
+
+
 #: What is set, to what, the field that is named (empty: that one), what is said of it.
 REFUSED: list[tuple[str, Any, str, str]] = [
     # names
@@ -184,7 +190,19 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     (M, {"feedback": {"ttl": "a week"}}, f"{M}.feedback.ttl", NO_DURATION),
     (M, {"drift": {"warn": 0.3}}, f"{M}.drift.warn", "is over critical: a warning comes first"),
     (M, {"drift": {"statistic": "ks", "critical": 1}}, f"{M}.drift.critical", "never fires: this statistic is at most"),
-    (M, {"alerts": {"overrides": [{"name": "AucDrop"}]}}, f"{M}.alerts.overrides", "an entry changes nothing: give th"),
+    (
+        M,
+        {"alerts": {"overrides": [{"name": "OutputDrift"}]}},
+        f"{M}.alerts.overrides",
+        "an entry changes nothing: give th",
+    ),
+    (M, _told("AucDrop", feedback={}, task="text"), f"{M}.alerts.overrides", "an entry is of another task: leave it"),
+    (M, _told("OutcomeDrop"), f"{M}.alerts.overrides", "an entry is by labels: give spec.monitoring.feedback"),
+    (M, _told("DisparateImpact"), f"{M}.alerts.overrides", "an entry compares groups: give spec.monitoring.slices"),
+    ("spec", mirrored(monitoring=_told("FeatureDrift", action="fallback")), f"{M}.alerts.overrides", "give spec.fallb"),
+    ("spec", mirrored(monitoring=_told("ModelLatencyP99")), f"{M}.alerts.overrides", "nothing says what is slow: give"),
+    (M, {"feedback": {"redis": {"url": "redis://r:65536"}}}, f"{M}.feedback.redis.url", "has a port that is none: wri"),
+    (M, {"features": [{"name": "a"}], "maxSeries": 83}, f"{M}.maxSeries", "has no room for a single feature or slice"),
     (M, {"payloadLog": {"url": "http://a:b@c"}}, f"{M}.payloadLog.url", "Invalid value: names a user or a password"),
     (M, {"payloadLog": {"file": "a"}}, f"{M}.payloadLog.file", "a sidecar in a cluster has no disk, so give a url"),
     (

@@ -9,8 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.local.running import COALMINE, coalmine, said
 
+from coalmine_operator.api.baseline import Baseline, Score, encode_baseline
+
+SCORE = Score(threshold=0.5, positive="1", edges=(0.5,), calibration=(0.1, 0.9), counts=(10, 10), positives=(1, 9))
+BASELINE = Baseline(schema=1, model="fraud", version="v1", task="binary", rows=20, score=SCORE)
 GOOD = """\
 apiVersion: coalmine.dev/v1alpha1
 kind: ModelDeployment
@@ -119,14 +124,51 @@ def test_lint_warns_of_what_is_looked_for_elsewhere_here(tmp_path: Path) -> None
     assert coalmine("lint", "--local", "fraud.yaml", cwd=tmp_path).stdout.splitlines() == [
         "fraud.yaml: warning: spec.monitoring.baseline.configMap: ignored: baseline.json is looked for beside the "
         "manifest",
+        "fraud.yaml: warning: spec.monitoring.baseline: baseline.json: is not there: write it with `coalmine baseline "
+        "build`",
         "fraud.yaml: ok: 1 ModelDeployment",
     ]
     (tmp_path / "fraud.yaml").write_text(GOOD + "  monitoring: {baseline: {file: v1.json}}\n")
+    (tmp_path / "v1.json").write_bytes(encode_baseline(BASELINE))
     assert coalmine("lint", "--local", "fraud.yaml", cwd=tmp_path).stdout == "fraud.yaml: ok: 1 ModelDeployment\n"
     assert coalmine("lint", "fraud.yaml", cwd=tmp_path, code=2).stdout.splitlines() == [
         'fraud.yaml: spec.monitoring.baseline.file: "v1.json" is for `coalmine run` (`coalmine lint --local`): '
         "in a cluster give a configMap"
     ]
+
+
+def test_lint_holds_the_baseline_against_the_manifest(tmp_path: Path) -> None:
+    """What `coalmine run` would refuse, and what it would not: another threshold makes other predictions of it."""
+    (tmp_path / "v1.json").write_bytes(encode_baseline(BASELINE))
+    prediction = "prediction: {threshold: 0.4, positive: fraud}"
+    (tmp_path / "fraud.yaml").write_text(GOOD + f"  monitoring: {{{prediction}, baseline: {{file: v1.json}}}}\n")
+    file = f"{tmp_path.name}/fraud.yaml"
+    where = f"{file}: warning: spec.monitoring.prediction"
+    remedy = "write that, or build it with"
+    assert coalmine("lint", "--local", file, cwd=tmp_path.parent).stdout.splitlines() == [
+        f"{where}.threshold: 0.4, and the baseline's is 0.5: {remedy} --threshold 0.4",
+        f'{where}.positive: "fraud", and the baseline\'s is "1": {remedy} --positive "fraud"',
+        f"{file}: ok: 1 ModelDeployment",
+    ]
+    label = f"{prediction[:-1]}, label: chosen}}"
+    (tmp_path / "fraud.yaml").write_text(GOOD + f"  monitoring: {{{label}, baseline: {{file: v1.json}}}}\n")
+    assert ".threshold" not in coalmine("lint", "--local", "fraud.yaml", cwd=tmp_path).stdout, "the model chooses"
+    (tmp_path / "v1.json").write_bytes(encode_baseline(replace(BASELINE, version="v0")))
+    assert coalmine("lint", "--local", "fraud.yaml", cwd=tmp_path).stdout.splitlines()[0] == (
+        'fraud.yaml: warning: spec.monitoring.baseline: v1.json: is of version "v0", not "v1": '
+        "name the one that is its own in spec.monitoring.baseline"
+    )
+
+
+def test_lint_warns_of_a_window_that_rules_hardly_see(tmp_path: Path) -> None:
+    (tmp_path / "fraud.yaml").write_text(GOOD + "  monitoring: {drift: {window: 30s}}\n")
+    for options in ((), ("--local",)):
+        warning, ok = coalmine("lint", *options, "fraud.yaml", cwd=tmp_path).stdout.splitlines()
+        assert warning == (
+            "fraud.yaml: warning: spec.monitoring.drift.window: 30s is short for rules that look once in 1m: "
+            "much of the data is in no window; write 2m or more"
+        )
+        assert ok == "fraud.yaml: ok: 1 ModelDeployment"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.manifests import changed, good, mirrored, problem_lines, watched
+from tests.manifests import GONE, changed, good, mirrored, problem_lines, watched
 
 from coalmine_operator.api.codec import spec_from_json, to_json
 from coalmine_operator.api.decode import Invalid, decode, read_manifests
@@ -36,6 +36,7 @@ PATH = "is no path: begin with / and write what is not ASCII as %XX"
 DIGEST = "is not allowed: write sha256: and 64 digits from 0 to f, as sha256sum prints them"
 NO_HEADER = "is no name of a header or cookie: write letters, digits and -"
 REDIS = "is no address of a Redis: write redis://HOST:PORT/DB"
+NO_PORT = "has a port that is none: write 1 to 65535"
 STEPS_ONCE = "[*] stands for the rows, so at most once; write a position instead, such as [0]"
 
 
@@ -120,6 +121,8 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     ({"feedback": {"expectedCoverage": 30}}, ".feedback.expectedCoverage", "30 is over 1"),
     ({"feedback": {"redis": {"url": "redis:6379"}}}, ".feedback.redis.url", f'"redis:6379" {REDIS}'),
     ({"feedback": {"redis": {"url": "rediss://r"}}}, ".feedback.redis.url", f'"rediss://r" {REDIS}'),
+    ({"feedback": {"redis": {"url": "redis://r:65536"}}}, ".feedback.redis.url", f'"redis://r:65536" {NO_PORT}'),
+    ({"feedback": {"redis": {"url": "redis://[::1]:0/1"}}}, ".feedback.redis.url", f'"redis://[::1]:0/1" {NO_PORT}'),
     (
         {"feedback": {"redis": {"url": "redis://r", "passwordSecret": {"name": "A"}}}},
         ".feedback.redis.passwordSecret.name",
@@ -129,7 +132,11 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     ({"slices": [{"attribute": "a", "path": "b", "header": "c"}]}, ".slices[0]", ONE_OF.format("path", "header")),
     ({"slices": [{"attribute": "a", "header": "c d"}]}, ".slices[0].header", f'"c d" {NO_HEADER}'),
     ({"slices": [{"attribute": "a", "path": "$"}] * 2}, ".slices[1].attribute", '"a" stands twice: entry 0 has it'),
-    ({"task": "regression"}, ".slices", "compare who gets a class, and task regression has none: leave them out"),
+    (
+        {"task": "regression", "alerts": {}},
+        ".slices",
+        "compare who gets a class, and task regression has none: leave them out",
+    ),
     ({"drift": {"warn": 0.3}}, ".drift.warn", "0.3 is over critical, 0.2: a warning comes first"),
     ({"drift": {"warn": 0}}, ".drift.warn", "0 is not over 0"),
     ({"drift": {"statistic": "ks", "critical": 1}}, ".drift.critical", "1 never fires: ks is at most 1"),
@@ -170,6 +177,26 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
         ".alerts.overrides[0].threshold",
         "-1 is under 0",
     ),
+    (
+        {"alerts": {"overrides": [{"name": "ErrorRise", "action": "hold"}]}},
+        ".alerts.overrides[0].name",
+        '"ErrorRise" is of task regression, and this one is binary: leave it out',
+    ),
+    (
+        {"task": "regression", "slices": [], "alerts": {"overrides": [{"name": "AucDrop", "action": "hold"}]}},
+        ".alerts.overrides[0].name",
+        '"AucDrop" is of task binary or ranking, and this one is regression: leave it out',
+    ),
+    (
+        {"feedback": GONE, "alerts": {"overrides": [{"name": "OutcomeDrop", "threshold": 0.1}]}},
+        ".alerts.overrides[0].name",
+        '"OutcomeDrop" is by labels: give spec.monitoring.feedback',
+    ),
+    (
+        {"slices": GONE, "alerts": {"overrides": [{"name": "DisparateImpact", "threshold": 0.1}]}},
+        ".alerts.overrides[0].name",
+        '"DisparateImpact" compares groups: give spec.monitoring.slices',
+    ),
     ({"payloadLog": {}}, ".payloadLog", ONE_OF.format("url", "file")),
     ({"payloadLog": {"url": "http://a", "file": "b"}}, ".payloadLog", ONE_OF.format("url", "file")),
     ({"payloadLog": {"url": "kafka:9092"}}, ".payloadLog.url", '"kafka:9092" is no URL: write http://HOST:PORT/PATH'),
@@ -178,6 +205,9 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     ({"payloadLog": {"file": "a", "redact": ["name"]}}, ".payloadLog.redact[0]", '"name": a JSON path begins with $'),
     ({"payloadLog": {"file": "a", "maxBytes": 1 << 25}}, ".payloadLog.maxBytes", "33554432 is over 16777216"),
     ({"maxSeries": 0}, ".maxSeries", "0 is under 1"),
+    ({"maxSeries": 83}, ".maxSeries", "83 has no room for a single feature: write 84 or more"),
+    ({"maxSeries": 483, "baseline": GONE}, ".maxSeries", "483 has no room for a single feature: write 484 or more"),
+    ({"maxSeries": 211, "features": []}, ".maxSeries", "211 has no room for a single slice: write 212 or more"),
 ]
 
 
@@ -217,11 +247,21 @@ TAKEN: list[dict[str, Any]] = [
     {"drift": {"warn": 0.2, "critical": 0.2}},
     {"drift": {"statistic": "wasserstein", "critical": 3}},
     {"drift": {"window": "1h", "averageRunLength": "1h"}},
-    {"prediction": {}, "task": "ranking"},
-    {"prediction": {"threshold": 40}, "task": "regression", "slices": []},
+    {"prediction": {}, "task": "ranking", "alerts": {}},
+    {"prediction": {"threshold": 40}, "task": "regression", "slices": [], "alerts": {}},
     {"feedback": {"redis": {"url": "redis://[::1]:6379"}}},
     {"feedback": {"redis": {"url": "redis://redis"}}},
-    {"alerts": {"overrides": [{"name": name, "action": "none"} for name in get_args(AlertName)]}},
+    {
+        "alerts": {
+            "overrides": [{"name": name, "action": "none"} for name in get_args(AlertName) if name != "ErrorRise"]
+        }
+    },
+    # What is off anyway may be turned off.
+    {"alerts": {"overrides": [{"name": name, "enabled": False} for name in get_args(AlertName)]}},
+    {"alerts": {"overrides": [{"name": "OutputDrift", "action": "fallback"}]}},
+    {"maxSeries": 84},
+    {"maxSeries": 1, "features": [], "slices": []},
+    {"feedback": {"redis": {"url": "redis://r:06379/15"}}},
     {"alerts": {"defaults": False}},
     {"payloadLog": {"file": "log.jsonl", "percent": 100, "redact": ["$", "$.messages[*].content[*].text"]}},
     {"features": [{"name": f"f{i}"} for i in range(200)]},
@@ -252,6 +292,35 @@ def test_the_verdict_on_the_baseline_has_a_name_of_its_own() -> None:
     )
     del spec["monitoring"]["baseline"]
     decode(changed("spec", spec))
+
+
+def alerts_in(spec: dict[str, Any], **override: Any) -> dict[str, Any]:
+    """`spec` with a monitoring that overrides one alert."""
+    return changed("spec", spec | {"monitoring": {"alerts": {"overrides": [override]}}})
+
+
+def test_who_asks_for_the_fallback_has_one() -> None:
+    spec = mirrored()
+    (line,) = problem_lines(alerts_in(spec, name="OutputDrift", action="fallback"))
+    assert line == (
+        "spec.monitoring.alerts.overrides[0].action: fallback: there is none that could answer: give spec.fallback"
+    )
+    decode(alerts_in(spec, name="OutputDrift", action="fallback", enabled=False))
+    decode(alerts_in(spec | {"fallback": {}}, name="OutputDrift", action="fallback"))
+
+
+@pytest.mark.parametrize("name", ["ModelLatencyP99", "ModelLatencyBudgetBurn"])
+def test_an_alert_of_latency_needs_to_know_what_is_slow(name: str) -> None:
+    spec = mirrored()
+    (line,) = problem_lines(alerts_in(spec, name=name, action="hold"))
+    assert line == (
+        f'spec.monitoring.alerts.overrides[0].name: "{name}" is never told, since nothing says what is slow: '
+        "give spec.analysis a latency metric, or ModelLatencyP99 a threshold"
+    )
+    latency = {"name": "slow", "preset": "latency", "threshold": "250ms"}
+    spec["analysis"]["metrics"].append(latency)
+    decode(alerts_in(spec, name=name, action="hold"))
+    decode(alerts_in(mirrored(), name="ModelLatencyP99", threshold=0.5))
 
 
 def test_the_example_is_the_other_example_watched() -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.manifests import changed
 
 from coalmine_operator.render import patch
 from coalmine_operator.render.injection import InjectionSettings
@@ -153,6 +154,19 @@ def test_whatever_comes_is_answered(new: Any, old: Any) -> None:
             deployments.stamp_orders(review),
         ):
             assert answer["response"]["uid"] == "1"
+
+
+def test_what_is_hardly_meant_is_taken_with_a_warning() -> None:
+    def warnings(window: str) -> list[str]:
+        manifest = changed("spec.monitoring", {"drift": {"window": window}})
+        answer = deployments.validate(Review(uid="1", operation="CREATE", object=manifest), SETTINGS)["response"]
+        assert answer["allowed"], answer
+        found: list[str] = answer.get("warnings", [])
+        return found
+
+    (line,) = warnings("30s")
+    assert line.startswith("spec.monitoring.drift.window: 30s is short for rules that look once in 1m: ")
+    assert warnings("1h") == []
 
 
 def test_why_a_pod_got_no_sidecar_stands_on_it_besides_what_stood_there() -> None:

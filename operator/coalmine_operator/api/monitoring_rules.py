@@ -7,6 +7,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from coalmine_sidecar.jsonpath import path_problem, steps_of
+from coalmine_sidecar.monitoring import (
+    DEFAULT_SCORE_EDGES,
+    FEATURE_SERIES,
+    LABELLED_SERIES,
+    OTHER_SERIES,
+    SLICE_SERIES,
+)
 
 from .checks import CONTROL, Found, object_name, token, unique
 from .monitoring import (
@@ -24,10 +31,12 @@ from .monitoring import (
     SecretKey,
     Slice,
 )
+from .monitoring_alerts import lacks
 from .problems import index_path, show
 from .walk import Rule
 
 _REDIS = re.compile(r"redis://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[0-9]{1,4})?")
+_REDIS_PORT = re.compile(r":([0-9]+)(?:/[0-9]+)?$")
 _HTTP = re.compile(r"https?://[!-~]+")
 _URL_PATH = re.compile(r"/[!-~]*")
 #: Statistics that never exceed 1, whatever the data.
@@ -47,6 +56,22 @@ def monitoring(part: Monitoring) -> Found:
             if one.favourable != part.prediction.positive:
                 remedy = "of several classes one is counted: write it as prediction.positive, too"
                 yield f"{index_path('slices', index)}.favourable", f"{show(one.favourable)}: {remedy}"
+    for index, override in enumerate(part.alerts.overrides):
+        if override.enabled is not False and (why := lacks(override.name, part)):
+            yield f"{index_path('alerts.overrides', index)}.name", why
+    if part.max_series < (least := _least_series(part)):
+        one_of = "feature" if part.features else "slice"
+        yield "maxSeries", f"{part.max_series} has no room for a single {one_of}: write {least} or more"
+
+
+def _least_series(part: Monitoring) -> int:
+    """Of a revision with one feature or, where none is asked for, one slice; more, where baselines have bins."""
+    room = FEATURE_SERIES if part.features else SLICE_SERIES if part.slices else 0
+    if not room:
+        return 0
+    has_truths = part.task in ("binary", "ranking") and part.feedback is not None
+    bins = len(DEFAULT_SCORE_EDGES) + 1 if has_truths and part.baseline is None else 0
+    return OTHER_SERIES + LABELLED_SERIES * bins + room
 
 
 def prediction_id(part: PredictionId) -> Found:
@@ -83,6 +108,8 @@ def redis(part: Redis) -> Found:
         yield "url", "names a user or a password: write redis://HOST:PORT/DB, and the Secret in passwordSecret"
     elif not _REDIS.fullmatch(part.url):
         yield "url", f"{show(part.url)} is no address of a Redis: write redis://HOST:PORT/DB"
+    elif (found := _REDIS_PORT.search(part.url)) and not 1 <= int(found[1]) <= 65535:
+        yield "url", f"{show(part.url)} has a port that is none: write 1 to 65535"
 
 
 def feedback(part: Feedback) -> Found:

@@ -17,6 +17,7 @@ from coalmine_sidecar.contract import MAX_THRESHOLDS, MAX_WARMUP_BYTES
 from .checks import CONTROL, Found, object_name, token, unique
 from .duration import Duration
 from .monitoring import BASELINE
+from .monitoring_alerts import OF_LATENCY
 from .monitoring_rules import MONITORING_RULES
 from .problems import index_path, show
 from .spec import (
@@ -240,13 +241,26 @@ def _mirrored(part: ModelDeploymentSpec) -> Found:
 
 
 def _monitored(part: ModelDeploymentSpec) -> Found:
-    """The verdict on a baseline stands among those of the metrics."""
-    if part.monitoring is None or part.monitoring.baseline is None:
+    """The verdict on a baseline stands among those of the metrics; what alerts do has to be possible."""
+    if part.monitoring is None:
         return
     for index, one in enumerate(part.analysis.metrics):
-        if one.name == BASELINE:
+        if one.name == BASELINE and part.monitoring.baseline is not None:
             path = f"{index_path('analysis.metrics', index)}.name"
             yield path, f"{show(one.name)} is the name of the verdict on spec.monitoring.baseline: take another one"
+    overrides = part.monitoring.alerts.overrides
+    slow = any(one.preset == "latency" for one in part.analysis.metrics) or any(
+        one.name == OF_LATENCY[0] and one.threshold is not None for one in overrides
+    )
+    for index, override in enumerate(overrides):
+        path = index_path("monitoring.alerts.overrides", index)
+        if override.enabled is False:
+            continue
+        if override.action == "fallback" and part.fallback is None:
+            yield f"{path}.action", "fallback: there is none that could answer: give spec.fallback"
+        if override.name in OF_LATENCY and not slow:
+            remedy = f"give spec.analysis a latency metric, or {OF_LATENCY[0]} a threshold"
+            yield f"{path}.name", f"{show(override.name)} is never told, since nothing says what is slow: {remedy}"
 
 
 RULES: Final[Mapping[type, Rule]] = {

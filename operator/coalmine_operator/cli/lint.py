@@ -13,10 +13,12 @@ from ..api.decode import Invalid, check_many, decode, read_manifests
 from ..api.documents import MAX_BYTES
 from ..api.problems import Problem
 from ..api.spec import ModelDeployment
+from ..render.advice import advice
 from ..render.container import local_container
 from ..render.injection import InjectionSettings
 from ..render.manifests import problems as problems_in_a_cluster
 from ..render.monitoring import ignored
+from .lint_baseline import baseline_warnings
 
 STDIN: Final = "-"
 #: Which sidecar it is makes no difference to what is wrong with a template.
@@ -24,7 +26,7 @@ _ANY_SIDECAR: Final = InjectionSettings(image="coalmine-sidecar")
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """`problems` and `warnings` are whole lines."""
+    """`problems` and `warnings` are whole lines; warnings are of what is taken all the same."""
 
     deployments: tuple[ModelDeployment, ...] = ()
     problems: tuple[str, ...] = ()
@@ -56,7 +58,8 @@ def lint(files: tuple[str, ...], local: bool) -> None:
 def check(file: str, *, local: bool = False, cluster: bool = True) -> Checked:
     """Everything that is wrong with one file, as lines that begin with its name.
 
-    `local`: with warnings of what `coalmine run` could not do; `cluster`: with what only a cluster refuses.
+    `local`: with warnings of what `coalmine run` could not do, or would find beside the manifest; `cluster`: with what
+    only a cluster refuses.
     """
     source = _source(file)
     try:
@@ -80,10 +83,13 @@ def check(file: str, *, local: bool = False, cluster: bool = True) -> Checked:
         good.append(deployment)
         wrong, only_local = _containers(deployment)
         only_local += ignored(deployment.spec.monitoring)
+        if local and file != STDIN:
+            only_local += baseline_warnings(deployment, Path(file).parent)
         if cluster:
             wrong += problems_in_a_cluster(deployment.metadata, deployment.spec, _ANY_SIDECAR)
         problems += dict.fromkeys(f"{place}: {problem}" for problem in wrong)
-        warnings += [f"{place}: warning: {line}" for line in (only_local if local else ())]
+        hardly_meant = [*advice(deployment.spec), *(only_local if local else ())]
+        warnings += [f"{place}: warning: {line}" for line in hardly_meant]
     problems += [f"{source}: {problem}" for problem in check_many(good)]
     return Checked(deployments=tuple(good), problems=tuple(problems), warnings=tuple(warnings))
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..api.decode import decode
 from ..api.problems import ROOT, Invalid, show
 from ..render import patch
+from ..render.advice import advice
 from ..render.injection import InjectionSettings
 from ..render.manifests import problems
 from ..render.orders import stamp
@@ -17,7 +18,7 @@ from .review import Review, allow, deny
 
 
 def validate(review: Review, settings: InjectionSettings) -> dict[str, Any]:
-    """Refuses a spec that is wrong.
+    """Refuses a spec that is wrong, and warns of what is hardly meant.
 
     What is on its way out, or keeps the spec it had, passes: rules that came later must block no finalizer, no order
     and no label.
@@ -37,7 +38,9 @@ def validate(review: Review, settings: InjectionSettings) -> dict[str, Any]:
     except Invalid as error:
         return deny(review, [str(problem) for problem in error.problems])
     found = problems(deployment.metadata, deployment.spec, settings)
-    return deny(review, [str(problem) for problem in found]) if found else allow(review)
+    if found:
+        return deny(review, [str(problem) for problem in found])
+    return allow(review, warnings=tuple(advice(deployment.spec)))
 
 
 def stamp_orders(review: Review) -> dict[str, Any]:

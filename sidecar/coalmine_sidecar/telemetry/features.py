@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import inf, isfinite
 from typing import cast
 
-from ..monitoring import MAX_GROUPS, BinCounts, Bins, Feature, category
+from ..monitoring import FEATURE_SERIES, MAX_GROUPS, BinCounts, Bins, Feature, category
 from ..protocols import Value
 from .moments import LARGEST, Moments
 from .outputs import MANY, MAX_CLASS_LENGTH, printable
@@ -48,8 +48,8 @@ class FeatureCounter:
     def size(self) -> int:
         """Series it takes, at most."""
         if self.numeric:
-            return 2 * len(self.bins) + 4 + (3 if self.moments is not None else 0)
-        return max(len(self.bins), 0 if self._fixed else MAX_GROUPS) + 4
+            return 2 * len(self.bins) + FEATURE_SERIES + (3 if self.moments is not None else 0)
+        return max(len(self.bins), 0 if self._fixed else MAX_GROUPS) + FEATURE_SERIES
 
     def add(self, value: Value) -> None:
         self.values += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..monitoring import MAX_GROUPS, Baseline, Monitored, Monitoring, ScoreBins
+from ..monitoring import LABELLED_SERIES, OTHER_SERIES, SLICE_SERIES, Baseline, Monitored, Monitoring, ScoreBins
 from ..protocols.wanted import REQUEST_FAILURES
 from .features import FeatureCounter
 from .outputs import OutputSet
@@ -13,12 +13,6 @@ from .performance import PerformanceCounters
 #: Why the values of a request, or the prediction in its answer, were not read. `size`: the body was too long to be
 #: kept; `rows_differ`: the answer has other rows than the request; `no_prediction`: no score and no label in it.
 READ_FAILURES: Final = (*REQUEST_FAILURES, "size", "encoding", "rows_differ", "no_prediction")
-#: Series of a group of a slice: two of predictions, four of labels.
-_OF_A_GROUP: Final = 6
-#: Groups that rows without one, and those without room, share.
-_SHARED_GROUPS: Final = 2
-#: Of a revision's performance beside its bins: deciles, confusion, losses, delays, and what is said of the budget.
-_OTHERS: Final = 80
 
 
 class Watched:
@@ -41,11 +35,10 @@ class Watched:
         self.series = _series_of(self.performance, monitoring)
         self.left_out = {"features": 0, "slices": 0}
         for _ in monitoring.slices:
-            size = (MAX_GROUPS + _SHARED_GROUPS) * _OF_A_GROUP
-            if self.series + size > self.limit:
+            if self.series + SLICE_SERIES > self.limit:
                 self.left_out["slices"] += 1
             else:
-                self.series += size
+                self.series += SLICE_SERIES
         if self.left_out["slices"]:
             kept = self.performance.slices.attributes[: len(monitoring.slices) - self.left_out["slices"]]
             self.performance.slices.attributes = kept
@@ -96,5 +89,5 @@ def _score(monitoring: Monitoring, baseline: Baseline | None) -> tuple[ScoreBins
 def _series_of(performance: PerformanceCounters, monitoring: Monitoring) -> int:
     bins = len(performance.edges) + 1
     estimated = 3 * bins if performance.seen else 0
-    labelled = 4 * bins if performance.truths and monitoring.feedback is not None else 0
-    return estimated + labelled + _OTHERS
+    labelled = LABELLED_SERIES * bins if performance.truths and monitoring.feedback is not None else 0
+    return estimated + labelled + OTHER_SERIES

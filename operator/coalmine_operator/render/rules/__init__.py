@@ -24,10 +24,10 @@ from .performance import label_records, performance_records
 from .promql import Rule, Scope, duration
 from .service import service_records
 
-__all__ = ["Parameters", "alerts_of", "as_prometheus_rule", "groups", "parameters_of", "render_rules"]
+__all__ = ["EVERY", "Parameters", "alerts_of", "as_prometheus_rule", "groups", "parameters_of", "render_rules"]
 
-#: Windows are an hour and more: finer steps would cost much and tell nothing.
-_INTERVAL: Final = "1m"
+#: Seconds between two evaluations. Windows are an hour and more: finer steps would cost much and tell nothing.
+EVERY: Final = 60.0
 
 
 def render_rules(
@@ -52,9 +52,8 @@ def groups(parameters: Parameters) -> list[dict[str, Any]]:
     fairness += _alerts(scope, parameters, fairness_alerts(scope, parameters))
     found = {"service": service, "data": data, "quality": quality, "fairness": fairness}
     prefix = f"coalmine.{parameters.namespace}.{parameters.deployment}"
-    return [
-        {"name": f"{prefix}.{name}", "interval": _INTERVAL, "rules": rules} for name, rules in found.items() if rules
-    ]
+    every = duration(EVERY)
+    return [{"name": f"{prefix}.{name}", "interval": every, "rules": rules} for name, rules in found.items() if rules]
 
 
 def scope_of(parameters: Parameters) -> Scope:
