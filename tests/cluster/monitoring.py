@@ -70,15 +70,18 @@ def monitoring(release: Install, folder: Path) -> Iterator[Monitoring]:
     assert ALERTMANAGER
     ports = cluster.run_in_net([sys.executable, "-c", _TWO_PORTS]).split()
     made = release.render(**config.VALUES)
-    rules = _write(folder / "rules.yaml", config.rules(made))
-    kubeconfig = _write(folder / "kubeconfig", _account(release))
-    scraping = config.scraping(made, kubeconfig, rules, alertmanager=f"127.0.0.1:{ports[1]}")
+    rules = _write(folder / "rules.yaml", config.rules(made, release.models))
+    kubeconfig, token = folder / "kubeconfig", folder / "prometheus.token"
+    scraping = config.scraping(made, kubeconfig, token, rules, alertmanager=f"127.0.0.1:{ports[1]}")
     alerting = config.alerting(release, folder)
     commands: dict[str, list[str | Path]] = {
         "prometheus": [prometheus(), f"--storage.tsdb.path={folder}/series"],
         "alertmanager": [ALERTMANAGER, f"--storage.path={folder}/silences", "--cluster.listen-address="],
     }
     with contextlib.ExitStack() as stack:
+        token.write_text(stack.enter_context(_account(release)))
+        authority = cluster.get("configmap", "kube-root-ca.crt", "--namespace", release.models)["data"]["ca.crt"]
+        _write(kubeconfig, config.kubeconfig(authority, token.read_text()))
         urls = []
         for (name, command), port, document in zip(commands.items(), ports, (scraping, alerting), strict=True):
             log = stack.enter_context((folder / f"{name}.log").open("wb"))
@@ -95,12 +98,17 @@ def monitoring(release: Install, folder: Path) -> Iterator[Monitoring]:
         yield both
 
 
-def _account(release: Install) -> dict[str, Any]:
-    """The kubeconfig of somebody who may list the models' pods."""
-    cluster, where = release.cluster, ("--namespace", release.models)
-    cluster.apply(config.may_list_pods(_ACCOUNT, release.models))
-    authority = cluster.get("configmap", "kube-root-ca.crt", *where)["data"]["ca.crt"]
-    return config.kubeconfig(authority, cluster.kubectl("create", "token", _ACCOUNT, *where).strip())
+@contextlib.contextmanager
+def _account(release: Install) -> Iterator[str]:
+    """The token of somebody who may list the models' pods, and ask kubelets."""
+    cluster, namespace = release.cluster, release.models
+    kubelets = config.may_ask_kubelets(_ACCOUNT, namespace)
+    cluster.apply([*config.may_list_pods(_ACCOUNT, namespace), *kubelets])
+    try:
+        yield cluster.kubectl("create", "token", _ACCOUNT, "--namespace", namespace).strip()
+    finally:
+        names = [f"{one['kind']}/{one['metadata']['name']}" for one in kubelets]
+        cluster.kubectl("delete", *names, "--wait=false")
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> Path:

@@ -17,6 +17,8 @@ from tests.cluster.installed import Install
 from tests.cluster.lab.cache import PROJECT
 from tests.cluster.lab.run import run
 
+from coalmine_operator.render.rules import Parameters, groups
+
 #: How often sidecars are scraped and rules evaluated: tests are shorter than the minutes of production.
 EVERY = "1s"
 #: Values of the chart that make its monitors and rules. A model that is 0.3 s late fires within seconds.
@@ -29,19 +31,31 @@ _README = PROJECT / "helm" / "coalmine" / "README.md"
 _RBAC = "rbac.authorization.k8s.io"
 
 
-def scraping(made: list[dict[str, Any]], kubeconfig: Path, rules: Path, alertmanager: str) -> dict[str, Any]:
-    """Prometheus' configuration for the monitors among the chart's objects. `alertmanager`: `host:port`."""
+def scraping(
+    made: list[dict[str, Any]], kubeconfig: Path, token: Path, rules: Path, alertmanager: str
+) -> dict[str, Any]:
+    """Prometheus' configuration for the monitors among the chart's objects, and for kubelets.
+
+    `token`: a file with that of the account of `kubeconfig`; `alertmanager`: `host:port`.
+    """
     return {
         "global": {"evaluation_interval": EVERY},
         "rule_files": [str(rules)],
-        "scrape_configs": [_scrape_config(one, kubeconfig) for one in made if one["kind"] == "PodMonitor"],
+        "scrape_configs": [
+            *(_scrape_config(one, kubeconfig) for one in made if one["kind"] == "PodMonitor"),
+            _cadvisor(kubeconfig, token),
+        ],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
     }
 
 
-def rules(made: list[dict[str, Any]]) -> dict[str, Any]:
-    """The rule file."""
-    return {"groups": [group for one in made if one["kind"] == "PrometheusRule" for group in one["spec"]["groups"]]}
+def rules(made: list[dict[str, Any]], namespace: str) -> dict[str, Any]:
+    """The rule file: the chart's, and what is recorded of the service `fraud` in `namespace`."""
+    parameters = Parameters(namespace=namespace, deployment="fraud", model="fraud")
+    (service,) = [group for group in groups(parameters) if group["name"].endswith(".service")]
+    recorded = {**service, "interval": EVERY, "rules": [rule for rule in service["rules"] if "record" in rule]}
+    shipped = [group for one in made if one["kind"] == "PrometheusRule" for group in one["spec"]["groups"]]
+    return {"groups": [*shipped, recorded]}
 
 
 def _scrape_config(monitor: Mapping[str, Any], kubeconfig: Path) -> dict[str, Any]:
@@ -68,6 +82,22 @@ def _scrape_config(monitor: Mapping[str, Any], kubeconfig: Path) -> dict[str, An
             {"source_labels": [f"{pod}_name"], "target_label": "pod"},
             *({_snake(key): value for key, value in one.items()} for one in endpoint["relabelings"]),
         ],
+    }
+
+
+def _cadvisor(kubeconfig: Path, token: Path) -> dict[str, Any]:
+    """As kube-prometheus does it: each kubelet is asked itself, which asks the API server who that is."""
+    return {
+        "job_name": "kubelet",
+        "scheme": "https",
+        "metrics_path": "/metrics/cadvisor",
+        "scrape_interval": "5s",
+        "scrape_timeout": "5s",
+        "honor_labels": True,
+        "tls_config": {"insecure_skip_verify": True},
+        "authorization": {"credentials_file": str(token)},
+        "kubernetes_sd_configs": [{"role": "node", "kubeconfig_file": str(kubeconfig)}],
+        "metric_relabel_configs": [{"source_labels": ["__name__"], "regex": "container_cpu_cfs_.*", "action": "keep"}],
     }
 
 
@@ -102,20 +132,30 @@ def _indented(text: str, mark: str) -> str:
 def may_list_pods(name: str, namespace: str) -> list[dict[str, Any]]:
     """A service account that sees the pods of one namespace, and nothing else."""
     rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}
-    account = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
-    role = {"apiGroup": _RBAC, "kind": "Role", "name": name}
-    metadata = {"name": name, "namespace": namespace}
-    return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
-        {"apiVersion": f"{_RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]},
-        {
-            "apiVersion": f"{_RBAC}/v1",
-            "kind": "RoleBinding",
-            "metadata": metadata,
-            "roleRef": role,
-            "subjects": [account],
-        },
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
+    return [account, *_granted(name, namespace, "", [rule])]
+
+
+def may_ask_kubelets(name: str, namespace: str) -> list[dict[str, Any]]:
+    """The same account finds the nodes and reads their metrics. Of no namespace: whoever applies it takes it away."""
+    rules = [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]},
     ]
+    return _granted(name, namespace, "Cluster", rules)
+
+
+def _granted(name: str, namespace: str, scope: str, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A role and its binding to the account `name`. `scope`: `Cluster`, or empty: those of the namespace."""
+    metadata = {"name": f"{name}-{namespace}"} if scope else {"name": name, "namespace": namespace}
+    role = {"apiGroup": _RBAC, "kind": f"{scope}Role", "name": metadata["name"]}
+    account = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+    version = f"{_RBAC}/v1"
+    return [
+        {"apiVersion": version, "kind": role["kind"], "metadata": metadata, "rules": rules},
+        {"apiVersion": version, "kind": f"{role['kind']}Binding", "metadata": metadata, "roleRef": role,
+         "subjects": [account]},
+    ]  # fmt: skip
 
 
 def kubeconfig(authority: str, token: str) -> dict[str, Any]:

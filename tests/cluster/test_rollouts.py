@@ -23,6 +23,7 @@ from tests.cluster.lab.run import LabError
 from tests.cluster.monitoring import ALERTMANAGER, Monitoring, monitoring
 from tests.cluster.operating import Watched, manifest
 from tests.cluster.traffic import Traffic, traffic
+from tests.queries import queries
 
 pytestmark = pytest.mark.timeout(300, func_only=True)
 
@@ -121,6 +122,8 @@ def deployment(image: str, version: str, *, serves: str = "", **spec: Any) -> di
     pod["terminationGracePeriodSeconds"] = 30
     (container,) = pod["containers"]
     container["env"] = [{"name": "MODEL_VERSION", "value": serves or version}, {"name": "BUILD", "value": version}]
+    # More than it needs, so that it is never throttled; with none there would be nothing to say of it.
+    container["resources"]["limits"] = {"cpu": "4", "memory": "512Mi"}
     return document
 
 
@@ -165,8 +168,8 @@ def test_a_good_version_is_promoted_by_its_steps(
 
 def test_prometheus_sees_every_sidecar_and_has_every_rule(watching: Monitoring, fraud: Watched, v2: str) -> None:
     def scraped() -> bool:
-        targets = watching.targets()
-        return {one["labels"]["pod"] for one in targets if one["health"] == "up"} == set(fraud.pods())
+        up = [one["labels"] for one in watching.targets() if one["health"] == "up"]
+        return {labels["pod"] for labels in up if labels["job"] != "kubelet"} == set(fraud.pods())
 
     fraud.cluster.wait(scraped, "every sidecar to be scraped", 60)
     (weight,) = fraud.cluster.wait(
@@ -211,6 +214,22 @@ def test_a_slow_version_is_rolled_back_by_an_alert(
         f"v4: last request {load.last(back['source']) - seconds(back['alert']['receivedAt']):.2f} s after the webhook"
     )
     assert not load.errors(began), load.summary()
+
+
+def test_the_models_resources_are_seen_beside_their_limits(
+    fraud: Watched, watching: Monitoring, load: Traffic, v2: str
+) -> None:
+    """The sidecar reads those of the model's processes, and a kubelet tells of throttling: the dashboard has both."""
+    has = frozenset({"limits", "cadvisor"})
+    asked = [query for query in queries(namespace=fraud.namespace) if query.needs and query.needs <= has]
+    assert {need for query in asked for need in query.needs} == has
+
+    def silent() -> list[str]:
+        return [f"{query.panel}: {query.expr}" for query in asked if not watching.query(query.expr)]
+
+    with suppress(LabError):
+        fraud.cluster.wait(lambda: not silent(), "every figure", 60, every=1.0)
+    assert not silent()
 
 
 def rolled_back(fraud: Watched, version: str) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def commands(layout: Layout) -> dict[str, list[str]]:
             f"--hostname-override={NODE_NAME}",
             f"--node-ip={NODE_ADDRESS}",
             f"--root-dir={data}/kubelet",
+            f"--containerd={layout.socket}",  # of cAdvisor inside it, which else names no container
         ],
         "kube-proxy": [
             kubeconfig["kube-proxy"],
