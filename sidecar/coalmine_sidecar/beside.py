@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 if TYPE_CHECKING:
-    from prometheus_client.core import Metric
-
     from .contract import Routing
+    from .families import Metric
     from .feedback.predicted import Predicted
     from .feedback.service import FeedbackService
     from .payload import PayloadLogs

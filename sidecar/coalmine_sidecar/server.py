@@ -32,8 +32,7 @@ from .telemetry.exposition import collect
 from .warmup import WarmUp
 
 if TYPE_CHECKING:
-    from prometheus_client.core import Metric
-
+    from .families import Metric
     from .push.pusher import Pushing
     from .relay.tls import Tls
 

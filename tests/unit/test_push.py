@@ -18,8 +18,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.samples import Exemplar
 
+from coalmine_sidecar.push.graphite import Graphite
 from coalmine_sidecar.push.pusher import Pushing, start
-from coalmine_sidecar.push.receivers import Graphite, PushError
+from coalmine_sidecar.push.receivers import PushError
 from coalmine_sidecar.push.settings import PushSettings, graphite_prefix, otlp_url, push_settings
 from coalmine_sidecar.settings import read_settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from ..families import CounterMetricFamily, GaugeMetricFamily, Metric
 
 #: What becomes of a label, or of a business outcome: exactly one of these. `late`: after the prediction's time was up;
 #: `unknown`: no prediction has this id; `duplicate`, `contradictory`: its prediction has this label, or another one;

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET
 from msgspec.structs import replace
-from prometheus_client.core import Metric
 
+from ..families import Metric
 from ..lean import web
 from .app import make_feedback_runner
 from .counts import FeedbackCounts, feedback_metrics

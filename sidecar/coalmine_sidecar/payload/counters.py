@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from ..families import CounterMetricFamily, GaugeMetricFamily, Metric
 
 #: Of an event. `dropped_queue`: the sink is too slow, or away; `dropped_end`: the process ended, or the settings
 #: changed, before it was sent.

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from msgspec import UNSET
-from prometheus_client.core import Metric
 
 from ..contract import Routing
+from ..families import Metric
 from .counters import Counters, payload_metrics
 from .event import Exchange
 from .logger import CLOSING, PayloadLogger

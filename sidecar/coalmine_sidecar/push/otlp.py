@@ -1,4 +1,4 @@
-"""prometheus_client's families as OTLP's JSON: pure.
+"""Metric families as OTLP's JSON: pure.
 
 Our own mapping, since it is this file: opentelemetry-sdk with its HTTP exporter and all they need are 14 MB on disk
 and, imported, 16 MB of memory in every model's pod, and their instruments would have to be fed beside our counters.
@@ -14,10 +14,9 @@ from itertools import groupby, islice
 from typing import Any, Final
 
 import msgspec
-from prometheus_client.core import Metric
-from prometheus_client.samples import Exemplar, Sample
 
 from .. import VERSION
+from .family import Exemplar, Family, Sample
 
 #: AGGREGATION_TEMPORALITY_CUMULATIVE: totals since `startTimeUnixNano`.
 _CUMULATIVE: Final = 2
@@ -70,7 +69,7 @@ def document(resource: Mapping[str, str], metrics: Iterable[bytes]) -> bytes:
     )
 
 
-def to_metrics(family: Metric, *, started: float, now: float) -> Iterator[OtlpMetric]:
+def to_metrics(family: Family, *, started: float, now: float) -> Iterator[OtlpMetric]:
     """A family as OTLP's metrics: one, or none where it has no samples. Times in Unix seconds.
 
     Counters are monotonic sums called as the family (receivers that speak Prometheus' names add `_total` again), gauges
@@ -107,7 +106,7 @@ def _number(sample: Sample, times: Json) -> Json:
 
 
 def _histogram(samples: Sequence[Sample], times: Json) -> Json:
-    """A series' point. Buckets of prometheus_client are cumulative, OTLP's are not."""
+    """A series' point. A family's buckets are cumulative, OTLP's are not."""
     counts: list[str] = []
     bounds: list[float] = []
     exemplars: list[Json] = []

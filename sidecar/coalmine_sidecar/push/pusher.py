@@ -10,12 +10,11 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import aclosing
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from ..contract import Routing
+from ..families import CounterMetricFamily, Metric
 from ..outward import Health, end
-from .receivers import Graphite, Otlp, PushError, Receiver
+from .family import Family
+from .receivers import Otlp, PushError, Receiver
 from .settings import PushSettings
 
 OUTCOMES: Final = ("ok", "partial", "failed")
@@ -26,10 +25,10 @@ log = logging.getLogger(__name__)
 
 
 #: Makes all metrics anew, in pieces that are pushed one after the other: what is huge need not be there at once.
-Collect = Callable[[], AsyncGenerator[Sequence[Metric], None]]
+Collect = Callable[[], AsyncGenerator[Sequence[Family], None]]
 
 
-class Pushing(Collector):
+class Pushing:
     """Tasks, one a receiver: a slow one holds up none of the others."""
 
     def __init__(
@@ -91,7 +90,7 @@ class Pushing(Collector):
         return outcome, problem
 
 
-async def _pushed(receiver: Receiver, metrics: Sequence[Metric], resource: Mapping[str, str]) -> str:
+async def _pushed(receiver: Receiver, metrics: Sequence[Family], resource: Mapping[str, str]) -> str:
     """What is wrong where not all of it was taken. Raises PushError where nothing was."""
     try:
         await receiver.push(metrics, resource)
@@ -127,6 +126,8 @@ def start(
     """
     receivers: list[Receiver] = []
     if settings.graphite is not None:
+        from .graphite import Graphite  # with prometheus_client, for those who use it
+
         receivers.append(Graphite(settings.graphite, prefix=settings.prefix, tags=settings.tags))
     if settings.otlp:
         otlp = Otlp(settings.otlp, started=clock(), clock=clock, headers=settings.headers, timeout=settings.timeout)

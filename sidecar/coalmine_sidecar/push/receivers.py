@@ -1,27 +1,21 @@
-"""Who takes metrics: Graphite by its plaintext protocol, and OTLP over HTTP."""
+"""Who takes metrics, and OTLP over HTTP among them."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-import math
 import ssl
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import Final, Protocol
 
 import aiohttp
 import msgspec
-from prometheus_client.bridge.graphite import GraphiteBridge
-from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 from yarl import URL
 
 from ..outward import shown
 from . import otlp
+from .family import Family
 from .settings import TIMEOUT
 from .standard import Headers
 
@@ -29,9 +23,6 @@ from .standard import Headers
 READ: Final = 65536
 #: Seconds that connections have to end.
 CLOSING: Final = 0.5
-#: Samples that Graphite's thread writes at a stretch (about a millisecond), and seconds that it rests then.
-AT_A_STRETCH: Final = 32
-REST: Final = 0.001
 
 
 class PushError(Exception):
@@ -48,70 +39,9 @@ class Receiver(Protocol):
     kind: str
     name: str
 
-    async def push(self, metrics: Sequence[Metric], resource: Mapping[str, str]) -> None: ...
+    async def push(self, metrics: Sequence[Family], resource: Mapping[str, str]) -> None: ...
 
     async def close(self) -> None: ...
-
-
-class Graphite:
-    """By prometheus_client's bridge, in a thread: it knows no event loop.
-
-    Every series has the pod's name in it (`pod`): without, the pods of a revision would write over each other's.
-    """
-
-    kind = "graphite"
-
-    def __init__(
-        self, address: tuple[str, int], *, prefix: str = "", tags: bool = True, timeout: float = TIMEOUT
-    ) -> None:
-        self.name = f"metrics to Graphite at {address[0]}:{address[1]}"
-        self._address = address
-        self._prefix = prefix
-        self._tags = tags
-        self._timeout = timeout
-
-    async def push(self, metrics: Sequence[Metric], resource: Mapping[str, str]) -> None:
-        pod = resource.get("service.instance.id", "")
-        bridge = GraphiteBridge(
-            self._address, registry=_Of(metrics, pod), timeout_seconds=self._timeout, tags=self._tags
-        )
-        try:
-            await asyncio.to_thread(bridge.push, self._prefix)
-        except TimeoutError:
-            raise PushError(f"took nothing within {self._timeout:g} s") from None
-        except OSError as error:
-            raise PushError(f"no connection: {error.strerror or error}") from None
-
-    async def close(self) -> None:
-        pass
-
-
-class _Of(Collector):
-    """Metrics that were collected already, in the event loop that writes them, as Graphite takes them.
-
-    In pieces with a rest behind each: the event loop gets its turn from a thread that rests at once, and from one
-    that writes for long only after 5 ms (the interpreter's switch interval).
-    """
-
-    def __init__(self, metrics: Iterable[Metric], pod: str) -> None:
-        self._metrics = metrics
-        self._pod = pod or "none"
-
-    def collect(self) -> Iterable[Metric]:
-        for metric in self._metrics:
-            samples = iter(metric.samples)
-            while some := list(islice(samples, AT_A_STRETCH)):
-                piece = Metric(metric.name, metric.documentation, metric.type)
-                # Not a number is nothing to Graphite.
-                piece.samples = [self._of_pod(sample) for sample in some if not math.isnan(sample.value)]
-                yield piece
-                time.sleep(REST)
-
-    def _of_pod(self, sample: Sample) -> Sample:
-        # An empty part of a name breaks its path.
-        labels = {name: value or "none" for name, value in sample.labels.items()}
-        labels["pod"] = self._pod
-        return sample._replace(labels=labels)
 
 
 class Otlp:
@@ -142,7 +72,7 @@ class Otlp:
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
 
-    async def push(self, metrics: Sequence[Metric], resource: Mapping[str, str]) -> None:
+    async def push(self, metrics: Sequence[Family], resource: Mapping[str, str]) -> None:
         now = self._clock()
         told = []
         for family in metrics:

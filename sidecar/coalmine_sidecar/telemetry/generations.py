@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
-
+from ..families import CounterMetricFamily, HistogramMetricFamily, Metric
 from ..protocols.generation import FINISH_REASONS, Generation, Operation
 from .counters import Histogram, Series, bump, zeros
 from .histograms import add_histogram

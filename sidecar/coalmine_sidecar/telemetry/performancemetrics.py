@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
-
+from ..families import CounterMetricFamily, HistogramMetricFamily, Metric
 from .histograms import add_histogram
 from .performance import PerformanceCounters
 

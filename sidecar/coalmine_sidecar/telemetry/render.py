@@ -10,11 +10,9 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from .. import VERSION
 from ..contract import OUTCOMES, REASONS
+from ..families import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from ..monitoring import bin_names
 from .counters import NO_CODE, Histogram, Series
 from .generations import generation_metrics
@@ -38,8 +36,8 @@ _HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[Series], Histogram]], ...]] =
 )
 
 
-class TelemetryCollector(Collector):
-    """Feeds prometheus_client's writers from a Telemetry."""
+class TelemetryCollector:
+    """A Telemetry's metrics; prometheus_client takes it as a collector, too."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, Metric
-
+from ..families import CounterMetricFamily, Metric
 from ..monitoring import MAX_GROUPS
 from .outputs import MAX_CLASS_LENGTH, OTHER, printable
 

@@ -1,12 +1,11 @@
-"""Features, and what baselines add to outputs, as prometheus_client's families."""
+"""Features, and what baselines add to outputs, as metric families."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, Metric
-
+from ..families import CounterMetricFamily, Metric
 from ..monitoring import MISSING, UNSEEN, bin_names
 from .features import FeatureCounter
 from .moments import Moments

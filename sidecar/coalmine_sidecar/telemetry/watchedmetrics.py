@@ -1,11 +1,10 @@
-"""Everything that monitoring counts of revisions, as prometheus_client's families."""
+"""Everything that monitoring counts of revisions, as metric families."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-
+from ..families import CounterMetricFamily, GaugeMetricFamily, Metric
 from .counters import Series
 from .performancemetrics import performance_metrics
 from .slices import slice_metrics
