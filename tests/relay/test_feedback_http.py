@@ -125,6 +125,20 @@ async def test_a_label_is_taken(start_pods: StartPods) -> None:
     )
 
 
+async def test_labels_of_a_third_class_are_not_joined(start_pods: StartPods) -> None:
+    a, b = await start_pods(2)
+    b.predict("two", 0.9, 0.1, 0.8)
+    status, told = await a.post({"predictionId": "two", "labels": [True, "banana", "1.0"]})
+    line = (
+        'feedback.labels[1]: "banana" is no label of a binary model: send 1 or 0, or name another prediction.positive'
+    )
+    assert (status, told) == (202, {"accepted": 2, "malformed": 1, "joined": 2, "reasons": [line]})
+    assert (b.performance.labels, b.performance.confusion["1", "1"]) == (2, 2)
+    status, told = await a.post({"predictionId": "two", "labels": [None, -1, None]})
+    assert (status, told["malformed"]) == (400, 1)
+    assert b.performance.labels == 2
+
+
 async def test_what_is_no_post_of_json(start_pods: StartPods) -> None:
     (pod,) = await start_pods(1)
     url = f"http://127.0.0.1:{pod.port}/feedback"

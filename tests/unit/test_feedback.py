@@ -11,27 +11,31 @@ from hypothesis import strategies as st
 
 from coalmine_sidecar.feedback.counts import FeedbackCounts, feedback_metrics
 from coalmine_sidecar.feedback.joiner import HOLD, MAX_HELD, Joiner
-from coalmine_sidecar.feedback.labels import class_text
+from coalmine_sidecar.feedback.labels import class_text, plain_class
 from coalmine_sidecar.feedback.memory import MAX_OUTCOMES, MemoryStore
 from coalmine_sidecar.feedback.predicted import Predicted
 from coalmine_sidecar.feedback.reading import MAX_BODY, MAX_LABELS
 from coalmine_sidecar.feedback.result import Result
-from coalmine_sidecar.monitoring import Feedback, Monitoring, ScoreBins, Task, category
+from coalmine_sidecar.monitoring import Feedback, Monitoring, Prediction, ScoreBins, Task, category
 from coalmine_sidecar.telemetry.performance import PerformanceCounters
 
 
 class World:
     """A joiner whose clock is turned by hand; revision `a` is counted."""
 
-    def __init__(self, *, task: Task = "binary", max_pending: int = 1000, ttl: float = 3600.0) -> None:
+    def __init__(
+        self, *, task: Task = "binary", positive: str = "1", max_pending: int = 1000, ttl: float = 3600.0
+    ) -> None:
         self.now = 1000.0
         self.counts = FeedbackCounts()
-        self.performance = PerformanceCounters(Monitoring(task=task, feedback=Feedback()), ScoreBins(), 0.0)
+        monitoring = Monitoring(task=task, feedback=Feedback(), prediction=Prediction(positive=positive))
+        self.performance = PerformanceCounters(monitoring, ScoreBins(), 0.0)
         self.store = MemoryStore(self.counts, max_pending=max_pending, ttl=ttl)
         self.joiner = Joiner(
             self.store,
             lambda revision: self.performance if revision == "a" else None,
             task=task,
+            positive=positive,
             counts=self.counts,
             clock=lambda: self.now,
             share=1.0,
@@ -70,7 +74,7 @@ async def test_a_label_joins_its_prediction_once(world: World) -> None:
     assert world.performance.confusion["1", "1"] == 1
     assert world.performance.delay.total == 60
     assert await world.label("one", "1") == {"duplicate": 1}
-    assert await world.label("one", True) == {"contradictory": 1}, "true is another class than 1"
+    assert await world.label("one", True) == {"duplicate": 1}, "true and 1 are one class of two"
     assert await world.label("one", 0) == {"contradictory": 1}
     assert world.performance.labels == 1
     assert world.store.pending == 0
@@ -290,7 +294,7 @@ async def test_seldons_feedback(world: World, more: dict[str, Any], labels: int,
     assert sum(counts.count for counts in world.performance.outcomes.values()) == rewards
 
 
-NO_LABEL = "no label of a binary model: send a class's name, a whole number, true or false"
+NO_LABEL = "no label of a binary model: send 1 or 0, or name another prediction.positive"
 NO_TIME = "no time: write it like 2026-11-22T16:00:00Z, or as Unix seconds"
 NO_ENTRY = 'send {"predictionId": ID, "label": LABEL}'
 
@@ -410,6 +414,53 @@ async def test_what_a_label_is_depends_on_the_task(task: Task, label: object, fi
     world.predict("one", 0.9)
     assert await world.label("one", label) == {"joined" if fits else "malformed": 1}
     assert world.performance.labels == fits
+
+
+ONE = (1, 1.0, "1", "1.0", "+1", True, "true", "True", "TRUE")
+ZERO = (0, 0.0, -0.0, "0", "0.0", False, "false", "False")
+
+
+@pytest.mark.parametrize("task", ["binary", "ranking"])
+@pytest.mark.parametrize(
+    ("positive", "ones", "zeros", "neither"),
+    [
+        ("1", ONE, ZERO, ("yes", "banana", 2, -1, "-1", "01", "1e0", "١", "")),
+        ("true", ONE, ZERO, ("yes", 2)),
+        ("1.0", ONE, ZERO, (2,)),
+        ("0", ZERO, ONE, (2,)),
+        ("Yes", ("yes", "Yes", "YES"), ("no", "No"), (1, 0, True, "maybe")),
+        ("positive", ("positive", "Positive"), ("negative",), (1, "neutral")),
+        ("2", (2, 2.0, "2", "2.0"), (1, "1", 3, "banana", True), ()),
+        ("fraud", ("fraud",), ("Fraud", "legal", 1, True), ()),
+    ],
+)
+async def test_a_third_class_is_neither_of_two(
+    task: Task, positive: str, ones: tuple[Any, ...], zeros: tuple[Any, ...], neither: tuple[Any, ...]
+) -> None:
+    world = World(task=task, positive=positive)
+    for actual, labels in ((1, ones), (0, zeros)):
+        for i, label in enumerate(labels):
+            world.predict(f"{actual}-{i}", 0.9)
+            assert await world.label(f"{actual}-{i}", label) == {"joined": 1}, label
+        assert sum(world.performance.truths[actual]) == len(labels)
+    for label in neither:
+        world.predict("odd", 0.9)
+        assert await world.label("odd", label) == {"malformed": 1}, label
+    assert world.performance.labels == sum(map(sum, world.performance.truths)) == len(ones) + len(zeros)
+
+
+async def test_a_third_class_is_told(world: World) -> None:
+    world.predict("one", 0.9)
+    result = await world.post({"predictionId": "one", "label": "banana"})
+    line = 'feedback.label: "banana" is no label of a binary model: send 1 or 0, or name another prediction.positive'
+    assert (result.status, json.loads(result.body())["error"]) == (400, line)
+    assert await world.label("one", 0) == {"joined": 1}, "the prediction still waits for its label"
+
+
+@given(st.text(max_size=8) | st.sampled_from(ONE).map(str))
+def test_a_class_has_one_plain_name(text: str) -> None:
+    """So a label that is handed on to another pod stays what it is."""
+    assert plain_class(plain_class(text)) == plain_class(text)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,15 @@ async def test_changes_that_lose_no_prediction(world: World, feedback: dict[str,
     assert await world.label() == {"joined": 1}
 
 
+async def test_another_positive_class_is_asked_for_from_then_on(world: World) -> None:
+    world.use({})
+    world.predict()
+    assert await world.label() == {"joined": 1}
+    world.use({}, prediction={"positive": "yes"})
+    world.predict()
+    assert await world.label() == {"malformed": 1}
+
+
 async def test_a_label_counts_for_the_revision_that_answered(world: World) -> None:
     world.use({}, "a", "b")
     world.predict("b")

@@ -191,7 +191,16 @@ def test_rows_without_a_score_have_a_class_at_most(score: float | None) -> None:
 
 @pytest.mark.parametrize(
     ("positive", "label", "expected"),
-    [("1", "true", 1), ("1", "1", 1), ("1", "0", 0), ("fraud", "fraud", 1), ("fraud", "1", 0), ("true", "true", 1)],
+    [
+        ("1", "true", 1),
+        ("1", "1.0", 1),
+        ("true", "1", 1),
+        ("1", "1", 1),
+        ("1", "0", 0),
+        ("fraud", "fraud", 1),
+        ("fraud", "1", 0),
+        ("true", "true", 1),
+    ],
 )
 def test_what_a_positive_label_is(positive: str, label: str, expected: int) -> None:
     pod = counters(prediction=Prediction(positive=positive))

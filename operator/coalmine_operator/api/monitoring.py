@@ -83,6 +83,8 @@ class Prediction(SpecPart, frozen=True):
 
     `score`: the probability of the class `positive`, or a regression's number; empty: the answer's first number.
     `label`: the class that the model chose; empty: `score` >= `threshold`, or, without a score, the first label.
+    `positive`: equal numbers are one class, so are true and 1, false and 0. Where it is one of 1 and 0, yes and no,
+    positive and negative, a label is one of these two or refused; where it is another name, all others are negative.
     """
 
     score: Path = ""

@@ -9,9 +9,11 @@ from ..families import CounterMetricFamily, GaugeMetricFamily, Metric
 
 #: What becomes of a label, or of a business outcome: exactly one of these. `late`: after the prediction's time was up;
 #: `unknown`: no prediction has this id; `duplicate`, `contradictory`: its prediction has this label, or another one;
-#: `mismatch`: not as many labels as rows; `malformed`: no label at all; `too_many`: in a post that is too long;
+#: `mismatch`: not as many labels as rows; `malformed`: no label at all, or none of the two
+#: classes (`labels.Truths`); `too_many`: in a post that is too long;
 #: `retired`: its revision is not counted any more; `store_error`, `peer_error`: Redis, or the pod that knows the
-#: prediction, did not answer; `busy`: a post that came while too many others were read.
+#: prediction, did not answer; `busy`: a post that came while too many others were read. A post that is turned
+#: away unread counts as one label.
 OUTCOMES: Final = (
     "joined", "late", "unknown", "duplicate", "contradictory", "mismatch", "malformed", "too_many", "retired",
     "store_error", "peer_error", "busy",
@@ -35,7 +37,9 @@ class FeedbackCounts:
 def feedback_metrics(model: str, counts: FeedbackCounts, *, pending: int, held: int) -> Iterator[Metric]:
     """`pending`: rows kept here that wait for labels; `held`: labels that wait for their predictions."""
     outcomes = CounterMetricFamily(
-        "coalmine_feedback", "Labels and outcomes by what became of them.", labels=("model", "outcome")
+        "coalmine_feedback",
+        "Labels and outcomes by what became of them; a post that was turned away unread counts as one.",
+        labels=("model", "outcome"),
     )
     for outcome, count in counts.outcomes.items():
         outcomes.add_metric((model, outcome), count)

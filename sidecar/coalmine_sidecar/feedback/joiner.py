@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ..monitoring import Task
 from .counts import FeedbackCounts
 from .hops import Peer, Peers, asked_ids
+from .labels import Truths
 from .pace import Pace
 from .predicted import Predicted
 from .reading import MAX_BODY, MAX_HOP_BODY, Post, valid_id
@@ -46,8 +47,8 @@ class _Held:
 class Joiner:
     """`counters`: a revision's counters, None where it is not counted any more. `clock`: Unix seconds.
 
-    `peers`: the other pods, where each keeps its own predictions. `share`: of one core that labels may take.
-    Call `tick` about once a second.
+    `positive`: see Truths. `peers`: the other pods, where each keeps its own predictions. `share`: of one core that
+    labels may take. Call `tick` about once a second.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Joiner:
         counters: Callable[[str], Counted | None],
         *,
         task: Task,
+        positive: str = "1",
         counts: FeedbackCounts,
         clock: Callable[[], float],
         peers: Callable[[], Sequence[Peer]] | None = None,
@@ -63,7 +65,7 @@ class Joiner:
     ) -> None:
         self.store = store
         self.counts = counts
-        self.task: Task = task
+        self.truths = Truths(task, positive)
         self._counters = counters
         self._clock = clock
         self._peers = Peers(peers) if peers is not None else None
@@ -117,7 +119,7 @@ class Joiner:
         taken = False
         for start in range(0, len(post.entries), _SLICE):
             began = await self._pace.begin()
-            items = post.read(start, start + _SLICE, self.task)
+            items = post.read(start, start + _SLICE, self.truths)
             self._pace.end(began)
             taken = taken or bool(items)
             missed += await self._settle(items, tally)

@@ -10,9 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ..monitoring import Task
 from . import seldon
-from .labels import truth_text
+from .labels import Truths
 from .store import Item
 
 MAX_BODY: Final = 1 << 20
@@ -66,11 +65,11 @@ class Post:
             return
         self.entries = entries
 
-    def read(self, start: int, stop: int, task: Task) -> list[Item]:
+    def read(self, start: int, stop: int, truths: Truths) -> list[Item]:
         """What the entries from `start` to before `stop` bring."""
         items: list[Item] = []
         for number, entry in enumerate(self.entries[start:stop], start):
-            items += _read_entry(self, entry, self._where.format(number), task)
+            items += _read_entry(self, entry, self._where.format(number), truths)
         return items
 
     def refuse(self, outcome: str, reason: str, count: int = 1) -> None:
@@ -115,7 +114,7 @@ def _given(entry: object) -> int:
     return 1
 
 
-def _read_entry(post: Post, entry: object, where: str, task: Task) -> Iterator[Item]:
+def _read_entry(post: Post, entry: object, where: str, of: Truths) -> Iterator[Item]:
     if not isinstance(entry, dict):
         post.refuse("malformed", f"{where}: {_short(entry)} is no feedback: send {_SHAPE}")
         return
@@ -143,11 +142,11 @@ def _read_entry(post: Post, entry: object, where: str, task: Task) -> Iterator[I
         return
     if business and (outcome := _read_outcome(post, entry, where)):
         yield Item(name, outcome=outcome[0], value=outcome[1], at=at)
-    truths = [None if label is None else truth_text(task, label) for label in labels]
+    truths = [None if label is None else of.text(label) for label in labels]
     for row, (label, truth) in enumerate(zip(labels, truths, strict=True)):
         if label is not None and truth is None:
             path = f"{where}.label" if single else f"{where}.labels[{row}]"
-            post.refuse("malformed", f"{path}: {_short(label)} is no label of a {task} model: {_remedy(task)}")
+            post.refuse("malformed", f"{path}: {_short(label)} is no label of a {of.task} model: {of.remedy}")
     if any(truth is not None for truth in truths):
         yield Item(name, tuple(truths), at=at)
 
@@ -178,10 +177,6 @@ def _time(value: object) -> float | None:
     if not isfinite(seconds) or abs(seconds) > 1e11:
         raise ValueError("out of range")
     return seconds
-
-
-def _remedy(task: Task) -> str:
-    return "send a finite number" if task == "regression" else "send a class's name, a whole number, true or false"
 
 
 def _short(value: object) -> str:

@@ -18,6 +18,7 @@ from .app import make_feedback_runner
 from .counts import FeedbackCounts, feedback_metrics
 from .hops import HOP_HEADER, Peer
 from .joiner import Joiner
+from .labels import Truths
 from .memory import MemoryStore
 from .predicted import Predicted
 from .result import Result
@@ -80,14 +81,15 @@ class FeedbackService:
             return
         self._path = feedback.path
         # The path alone changes nothing of what is kept.
-        asked = (replace(feedback, path="/"), monitoring.task, routing.namespace, routing.deployment)
+        task, positive = monitoring.task, monitoring.prediction.positive
+        asked = (replace(feedback, path="/"), task, positive, routing.namespace, routing.deployment)
         if asked != self._asked:
             self._asked = asked
             store = self._joiner.store if self._joiner is not None else None
             if self._joiner is not None and isinstance(store, MemoryStore) and not feedback.redis:
                 # Other limits lose no prediction.
                 store.limit(max_pending=feedback.max_pending, ttl=feedback.ttl)
-                self._joiner.task = monitoring.task
+                self._joiner.truths = Truths(task, positive)
                 return
             self._set(
                 Joiner(
@@ -98,7 +100,8 @@ class FeedbackService:
                         prefix=f"coalmine:{routing.namespace}:{routing.deployment}:",
                     ),
                     self._counters,
-                    task=monitoring.task,
+                    task=task,
+                    positive=positive,
                     counts=self.counts,
                     clock=self._clock,
                     peers=None if feedback.redis else self._peers,

@@ -13,7 +13,7 @@ from .predicted import Predicted
 class Item(Struct, frozen=True):
     """Feedback on one prediction: labels, or a business outcome.
 
-    `truths`: for each row as `labels.truth_text` writes it, None where there is none. `outcome`: empty for labels.
+    `truths`: for each row as `labels.Truths` writes it, None where there is none. `outcome`: empty for labels.
     `at`: Unix seconds when it came to be, None: now.
     """
 

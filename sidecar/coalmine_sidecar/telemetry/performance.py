@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from math import fsum, isfinite, log
 from typing import Final
 
+from ..feedback.labels import plain_class
 from ..feedback.predicted import Predicted
 from ..monitoring import Monitoring, ScoreBins
 from .counters import Histogram
@@ -59,7 +60,7 @@ class PerformanceCounters:
     def __init__(self, monitoring: Monitoring, score_bins: ScoreBins, center: float) -> None:
         self.task = monitoring.task
         self.has_feedback = monitoring.feedback is not None
-        self._positive = monitoring.prediction.positive
+        self._positive = plain_class(monitoring.prediction.positive)
         self._threshold = monitoring.prediction.threshold
         self.edges: tuple[float, ...] = score_bins.edges
         calibration = score_bins.calibration if self.task == "binary" else ()
@@ -99,7 +100,7 @@ class PerformanceCounters:
     def labelled(self, rows: Predicted, labels: Sequence[str | None], delay: float) -> None:
         """Count labels, `delay` seconds after their predictions.
 
-        `labels`: for each row as `truth_text` writes it, None where none came (or not now).
+        `labels`: for each row as `labels.Truths` writes it, None where none came (or not now).
         """
         came = 0
         for score, label, truth in zip(rows.scores, rows.labels, labels, strict=True):
@@ -201,7 +202,7 @@ class PerformanceCounters:
         return text
 
     def _is_positive(self, text: str) -> bool:
-        return text == self._positive or (text == "true" and self._positive == "1")
+        return text == self._positive or plain_class(text) == self._positive
 
     def _chosen(self, score: float | None, label: str | None) -> int:
         """1 for the positive class, 0 for another one, -1 where nothing says."""
