@@ -164,10 +164,12 @@ async def test_requests_that_cannot_be_read_are_counted_by_reason(pod: Pod) -> N
     for reason, request in wrong.items():
         assert (await pod.ask(request)).status == 200
         await eventually(lambda reason=reason: pod.series().watched.read_failures[reason] == 1)
+    assert (await pod.ask(post(b"", PREDICT, JSON))).status == 200
+    await eventually(lambda: pod.series().watched.read_failures["not_json"] == 2)
     pod.relay.use(routing(revision("a", 100), monitoring=MONITORING, limits={"replayBytes": 10}))
     assert (await pod.ask(post(INSTANCES, PREDICT, JSON))).status == 200
     await eventually(lambda: pod.series().watched.read_failures["size"] == 1)
-    assert pod.series().predictions == 9  # what was answered counts all the same
+    assert pod.series().predictions == 12  # what was answered counts all the same
 
 
 async def test_a_label_beside_a_score_is_the_choice_only_where_it_is_said_to_be(pod: Pod, upstream: Upstream) -> None:

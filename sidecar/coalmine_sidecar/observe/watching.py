@@ -62,7 +62,7 @@ class Watching:
         watched = series.watched
         if watched is None:
             return
-        asked = self._asked(watched, protocol, path, question) if self._reads else None
+        asked = self._asked(watched, protocol, path, question, answer) if self._reads else None
         if asked is not None:
             self._count(watched, asked)
         if not answer.rows:
@@ -75,13 +75,16 @@ class Watching:
                 if predicted.id or other:
                     self._remembering.remember(predicted, other)
 
-    def _asked(self, watched: Watched, protocol: str, path: bytes, question: Question) -> Asked | None:
+    def _asked(self, watched: Watched, protocol: str, path: bytes, question: Question, answer: Answer) -> Asked | None:
         if question.body is None:
             bump(watched.read_failures, "size")
             return None
         body = question.body[0] if len(question.body) == 1 else b"".join(question.body)
         if body.startswith(_GZIP):
             bump(watched.read_failures, "encoding")
+            return None
+        if not body and answer.rows:
+            bump(watched.read_failures, "not_json")
             return None
         asked = read_request(protocol, path, question.content_type, question.json_length, body, self._wanted)
         for reason in asked.failures:
