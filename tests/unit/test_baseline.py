@@ -37,6 +37,7 @@ FULL = Baseline(
     score=SCORE,
     performance=Performance(chunk_rows=50, metrics={"auc": Figure(value=0.8, mean=0.79, stddev=0.02)}),
 )
+CITY_WRITTEN = msgspec.to_builtins(CITY)
 
 
 def changed(path: str, value: Any) -> bytes:
@@ -92,12 +93,50 @@ def test_a_file_is_named_by_the_digest_of_its_bytes() -> None:
         ("score.edges", [0.5, 0.2], "score.edges[1]: 0.2 after 0.5: edges ascend"),
         ("performance.metrics.auc", {"value": "good"}, "performance.metrics.auc.value: expected float, got str"),
         ("outputs.score", 7, "outputs.score: expected object, got int"),
+        ("rows", 0, "rows: 0: a baseline is made of one row at least"),
+        ("rows", 17, "features.age: counts, missing and unseen sum to 100, and rows is 17"),
+        ("rows", 10**30, f"rows: {10**30} is over {2**53}"),
+        ("model", "fraud\nrules", 'model: "fraud\\nrules" has a control character in it'),
+        ("source", "a\u2028b", 'source: "a\\u2028b" has a control character in it'),
+        ("createdAt", "never", 'createdAt: "never" is no time of RFC 3339, such as 2026-11-22T16:00:00Z'),
+        (
+            "createdAt",
+            "2026-13-22T16:00:00Z",
+            'createdAt: "2026-13-22T16:00:00Z" is no time of RFC 3339, such as 2026-11-22T16:00:00Z',
+        ),
+        ("features", {"a\nb": CITY_WRITTEN}, 'features: "a\\nb" has a control character in it'),
+        (
+            "features.city.categories",
+            ["Bonn", "Ulm\x00"],
+            'features.city.categories[1]: "Ulm\\u0000" has a control character in it',
+        ),
+        ("features.city.counts", [10**30, 1], f"features.city.counts[0]: {10**30} is over {2**53}"),
+        ("features.city.counts", [0, 0], "features.city.counts: all are 0: nothing can be compared with it"),
+        ("features.age.missing", 6, "features.age: counts, missing and unseen sum to 101, and rows is 100"),
+        ("features.age.unseen", 2**53 + 2, f"features.age.unseen: {2**53 + 2} is over {2**53}"),
+        ("features.age.min", 91.0, "features.age.min: 91 is over max, 90"),
+        ("features.age.max", 1e300, "features.age.max: 1e+300: numbers of a column are under 1e+150"),
+        ("features.age.mean", 1e300, "features.age.mean: 1e+300 is not between min, 1, and max, 90"),
+        ("features.age.stddev", 90.0, "features.age.stddev: 90 is over max - min, 89"),
+        ("score.counts", [500, 30, 20], "score.counts: sum to 550, and rows is 100"),
+        ("score.counts", [0, 0, 0], "score.counts: all are 0: nothing can be compared with it"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_path(path: str, value: Any, line: str) -> None:
     with pytest.raises(ValueError) as refused:  # noqa: PT011 - its whole text is looked at
         files.decode_baseline(changed(path, value))
     assert str(refused.value) == line
+
+
+@pytest.mark.parametrize("time", ["", "2026-11-22T16:00:00.123+05:30", "2026-11-22t16:00:00z"])
+def test_any_time_of_rfc_3339_is_taken(time: str) -> None:
+    assert files.decode_baseline(changed("createdAt", time)).created_at == time
+
+
+def test_a_constant_column_may_be_rounded() -> None:
+    constant = msgspec.structs.replace(AGE, mean=0.1 + 0.2, min=0.3, max=0.3, stddev=1e-17)
+    baseline = msgspec.structs.replace(FULL, features={"x": constant})
+    assert files.decode_baseline(files.encode_baseline(baseline)) == baseline
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"nonsense", b'{"schema": NaN}'])

@@ -43,7 +43,7 @@ SCORE = Score(threshold=0.5, positive="1", edges=(0.5,), calibration=(0.1, 0.9),
 
 def baseline(version: str = "v3", **columns: Any) -> BaselineState:
     """As it is after it was read."""
-    whole = Baseline(schema=1, model="fraud", version=version, task="binary", rows=6, **columns)
+    whole = Baseline(schema=1, model="fraud", version=version, task="binary", **{"rows": 6, **columns})
     data = encode_baseline(whole)
     assert read_baseline(data, "here").baseline == whole
     return BaselineState(digest=digest_of(data), baseline=whole)
@@ -158,7 +158,7 @@ def test_baselines_without_end_leave_room_for_the_rest_of_the_file() -> None:
     """Stable's comes first, then the canary's; a Secret has a megabyte."""
     names = [f"f{i}" for i in range(200)]
     wide = Categorical(categories=tuple(f"{i:012}" for i in range(64)), counts=(1,) * 64)
-    state = baseline(features=dict.fromkeys(names, wide))
+    state = baseline(rows=64, features=dict.fromkeys(names, wide))
     given = deployment(features=[{"name": name, "type": "categorical"} for name in names], slices=[])
     routing = routed(given, baselines=dict.fromkeys(("fraud-a", "fraud-b", "fraud-f"), state))
     assert routing.monitoring is not UNSET

@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from coalmine_sidecar import monitoring
 from coalmine_sidecar.monitoring import MISSING, UNSEEN, Task, bin_names
 
+from .baseline_figures import wrong_counts, wrong_head, wrong_labelled, wrong_moments, wrong_name
 from .problems import key_path, show
 
 SCHEMA: Final = 1
@@ -210,17 +211,22 @@ def _bins(column: Column) -> monitoring.Bins:
 
 
 def _problems(baseline: Baseline) -> Iterator[str]:
-    """What no single field can say."""
+    """What no single field's type can say."""
+    yield from wrong_head(baseline)
     for part, columns in (("features", baseline.features), ("outputs", baseline.outputs)):
         for name, column in columns.items():
             where = key_path(part, name)
+            yield from wrong_name(part, name)
             if isinstance(column, Numeric):
                 yield from _wrong_edges(where, column.edges, counts=len(column.counts))
+                yield from wrong_moments(where, column)
             else:
                 yield from _wrong_categories(where, column)
+            yield from wrong_counts(where, column, baseline.rows)
     if score := baseline.score:
         lengths = {"calibration": len(score.calibration), "positives": len(score.positives)}
         yield from _wrong_edges("score", score.edges, counts=len(score.counts), **lengths)
+        yield from wrong_labelled(score, baseline.rows)
         for i, (positives, count) in enumerate(zip(score.positives, score.counts, strict=True)):
             if positives > count:
                 yield f"score.positives[{i}]: {positives} of {count} rows"
@@ -245,6 +251,7 @@ def _wrong_categories(where: str, column: Categorical) -> Iterator[str]:
         yield f"{where}.counts: {len(column.counts)} for {len(column.categories)} categories"
     seen: set[str] = set()
     for i, name in enumerate(column.categories):
+        yield from wrong_name(f"{where}.categories[{i}]", name)
         if name in (MISSING, UNSEEN):
             yield f"{where}.categories[{i}]: {show(name)} is the name of another bin"
         if name in seen:
