@@ -289,7 +289,6 @@ class Runtime:
         observed = await self._platform.observe(key)
         counted = self._platform.monitored(key) if observed.baselines else {}
         line.monitored = look(line.monitored, desired.spec, desired.metadata, observed, counted, self._clock())
-        _tell_baselines(key, line, observed)
         taken = list(line.waiting)
         status, plan = self._decide(
             desired.spec,
@@ -303,6 +302,7 @@ class Runtime:
             self._clock(),
             metadata=desired.metadata,
         )
+        _tell_baselines(key, line, observed, status)
         # Shown even if it can't be saved: a full disk is one of the problems there may be.
         line.desired = desired
         if status != desired.status:
@@ -328,14 +328,16 @@ class Runtime:
                 one.answer.set_exception(error)
 
 
-def _tell_baselines(key: str, line: _Line, observed: Observed) -> None:
-    """Of stable there is no verdict that would say it."""
-    found = {name: state.message for name, state in observed.baselines.items() if state.problem}
+def _tell_baselines(key: str, line: _Line, observed: Observed, status: Status) -> None:
+    """Of stable the engine tells itself."""
+    stable = status.stable.revision if status.stable else ""
+    wrong = {name: state.message for name, state in observed.baselines.items() if state.problem}
+    found = {name: message for name, message in wrong.items() if name != stable}
     for name, message in found.items():
         if line.baselines.get(name) != message:
             logger.warning("%s: %s: no baseline: %s", key, name, message)
     for name in line.baselines.keys() - found.keys():
-        if name in observed.baselines:
+        if name in observed.baselines and name not in wrong:
             logger.info("%s: %s: its baseline is there", key, name)
     line.baselines = found
 

@@ -285,3 +285,57 @@ def test_a_baseline_may_come_after_its_model() -> None:
     found.settle(5)
     refs = {record.version: record.baseline for record in found.records.values()}
     assert refs == {"v1": late, "v2": BaselineRef(config_map="fraud-v2")}
+
+
+# Stable, which has no verdict
+
+
+def loaded(found: World) -> tuple[str, str, str] | None:
+    one = next((c for c in found.status.conditions if c.type == "BaselineLoaded"), None)
+    return (one.status, one.reason, one.message) if one else None
+
+
+@pytest.mark.parametrize(("state", "reason"), [(OTHER, "BaselineMismatch"), (GONE, "BaselineMissing")])
+def test_what_is_wrong_with_stables_baseline_is_in_the_status_and_told_once(state: BaselineState, reason: str) -> None:
+    found = World(monitored(make_spec("v1")))
+    found.settle(60)
+    assert (found.status.phase, found.status.message) == ("Healthy", "")
+    assert loaded(found) == ("True", "BaselineMatches", "")
+    found.baselines["v1"] = state
+    found.settle(60)
+    said = f"v1 has no baseline: {state.message}"
+    assert (found.status.phase, found.status.message) == ("Healthy", said)
+    assert loaded(found) == ("False", reason, said)
+    assert found.events.count(reason) == 1
+    assert "BaselineMatches" not in found.events
+    found.baselines.clear()
+    found.settle(60)
+    assert (found.status.message, loaded(found)) == ("", ("True", "BaselineMatches", ""))
+    assert found.events.count("BaselineMatches") == 1
+
+
+def test_of_stables_features_those_without_bins_are_named() -> None:
+    columns = {"sex": Categorical(categories=("1",), counts=(10,))}
+    spec = monitored(make_spec("v1"))
+    assert spec.monitoring is not None
+    watched = (Feature(name="sex", type="categorical"), Feature(name="age"))
+    found = World(replace(spec, monitoring=replace(spec.monitoring, features=watched)))
+    found.baselines["v1"] = BaselineState(digest=DIGEST, baseline=replace(GOOD, version="v1", features=columns))
+    found.settle(60)
+    said = "the baseline of v1 has no bins for age: no drift is told of these"
+    assert loaded(found) == ("True", "BaselineIncomplete", said)
+    assert found.events.count("BaselineIncomplete") == 1
+    assert found.status.phase == "Healthy"
+
+
+def test_a_message_that_is_cut_is_told_once_as_well() -> None:
+    found = World(monitored(make_spec("v1")))
+    found.baselines["v1"] = BaselineState(problem="missing", message="x" * 3000)
+    found.settle(60)
+    assert found.events.count("BaselineMissing") == 1
+
+
+def test_stable_without_a_baseline_has_no_such_condition() -> None:
+    found = World(make_spec("v1"))
+    found.settle(60)
+    assert loaded(found) is None

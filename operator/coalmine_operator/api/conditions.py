@@ -10,7 +10,8 @@ PROGRESSING: Final = "Progressing"  # a rollout is under way and moves
 PROMOTED: Final = "Promoted"  # the newest revision of the spec became stable
 ROLLED_BACK: Final = "RolledBack"  # the newest revision of the spec was taken out
 FALLBACK_READY: Final = "FallbackReady"  # a fallback has a ready pod
-TYPES: Final = (AVAILABLE, PROGRESSING, PROMOTED, ROLLED_BACK, FALLBACK_READY)
+BASELINE_LOADED: Final = "BaselineLoaded"  # stable's baseline is in use; absent where it has none
+TYPES: Final = (AVAILABLE, PROGRESSING, PROMOTED, ROLLED_BACK, FALLBACK_READY, BASELINE_LOADED)
 
 # Reasons of Available.
 MINIMUM_REPLICAS_AVAILABLE: Final = "MinimumReplicasAvailable"  # stable has at least one ready pod
@@ -35,6 +36,9 @@ BASELINE_MISMATCH: Final = "BaselineMismatch"  # the canary's baseline is anothe
 BASELINE_MISSING: Final = "BaselineMissing"  # it cannot be read: Unknown, and `onInconclusive` decides
 BASELINE_MATCHES: Final = "BaselineMatches"  # the verdict is Pass
 REVISION_QUARANTINED: Final = "RevisionQuarantined"  # rolled back before: comes back by `retry` or a changed template
+
+# Reasons of BaselineLoaded beside the three of baselines above.
+BASELINE_INCOMPLETE: Final = "BaselineIncomplete"  # it has no bins for some of the features that are watched
 
 # Why a rollout was rolled back.
 PROGRESS_DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"  # nothing advanced for `progressDeadlineSeconds`

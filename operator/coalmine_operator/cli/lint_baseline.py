@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..api.baseline import Baseline
-from ..api.monitoring import Prediction
-from ..api.problems import show
+from ..api.baseline import Baseline, Numeric
+from ..api.monitoring import Feature, Prediction
+from ..api.problems import index_path, show
 from ..api.spec import ModelDeployment
 from ..engine.baselines import wanted_baselines
 from ..platforms.local.baselines import Baselines
@@ -25,6 +25,7 @@ def baseline_warnings(deployment: ModelDeployment, folder: Path) -> Iterator[str
             yield f"spec.monitoring.baseline: {state.message}"
         elif state.baseline is not None:
             yield from differences(state.baseline, monitoring.prediction)
+            yield from lacking(state.baseline, monitoring.features)
 
 
 def differences(baseline: Baseline, prediction: Prediction) -> Iterator[str]:
@@ -39,3 +40,14 @@ def differences(baseline: Baseline, prediction: Prediction) -> Iterator[str]:
     if score.positive != prediction.positive:
         own, other = show(prediction.positive), show(score.positive)
         yield f"{path}.positive: {own}, and the baseline's is {other}: write that, or build it with --positive {own}"
+
+
+def lacking(baseline: Baseline, features: Iterable[Feature]) -> Iterator[str]:
+    """Features that the baseline has no bins for: drift is told of none of them."""
+    for index, one in enumerate(features):
+        path = index_path("spec.monitoring.features", index)
+        found = baseline.features.get(one.name)
+        if found is None:
+            yield f"{path}: {show(one.name)} is not in the baseline: no drift is told of it until it is built with it"
+        elif (kind := "numeric" if isinstance(found, Numeric) else "categorical") != one.type:
+            yield f"{path}.type: {show(one.name)} is {one.type}, and {kind} in the baseline: write that, or build anew"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -13,6 +13,9 @@ from ..api.problems import show
 from ..api.spec import Metadata, ModelDeploymentSpec
 from .model import BaselineState, RevisionRecord
 from .revisions import target_of
+
+#: Features that are named at once.
+NAMED: Final = 5
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -54,6 +57,16 @@ def with_bins(monitoring: Monitoring, baseline: Baseline) -> frozenset[str]:
     """Names of the features that are watched as what the baseline has them as: numbers, or names."""
     kinds = {name: "numeric" if isinstance(one, Numeric) else "categorical" for name, one in baseline.features.items()}
     return frozenset(one.name for one in monitoring.features if kinds.get(one.name) == one.type)
+
+
+def without_bins(monitoring: Monitoring, baseline: Baseline) -> list[str]:
+    """Names of the features of which only completeness is told: not in the baseline, or of another kind there.
+
+    Many are cut to NAMED, and how many more there are.
+    """
+    known = with_bins(monitoring, baseline)
+    missing = [one.name for one in monitoring.features if one.name not in known]
+    return [*missing[:NAMED], *([f"and {len(missing) - NAMED} more"] if missing[NAMED:] else [])]
 
 
 def read_baseline(data: bytes, where: str) -> Read:

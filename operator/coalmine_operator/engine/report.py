@@ -7,12 +7,15 @@ from typing import Final, Literal
 from ..api import conditions as reasons
 from ..api.status import Condition, Phase, TrackStatus
 from .actions import holding, standing_in
+from .gate import on_stable, tell_stable
 from .model import Plan
 from .steps import deciding, pods_needed, waits_to_be_told
 from .turn import Turn
 
 #: Characters of the status's message.
 MAX_TEXT: Final = 2000
+#: Characters of a condition's message.
+MAX_CONDITION: Final = 1000
 
 
 def _phase(turn: Turn) -> tuple[Phase, str]:
@@ -184,15 +187,21 @@ def _track(turn: Turn, plan: Plan, revision: str) -> TrackStatus | None:
 def report(turn: Turn, plan: Plan) -> None:
     """Write what people read into the status."""
     phase, message = _phase(turn)
-    # Whatever else goes on: these wait for somebody to mend them.
-    wrong = [why for why in (turn.observed.refused, _lost(turn)) if why and why not in message]
-    message = "; ".join((*wrong, message) if message else wrong)[:MAX_TEXT]
     rollout = turn.rollout
+    stable = rollout.revision if rollout and not rollout.previous else turn.stable
+    loaded = on_stable(turn, stable)
+    without = loaded[2] if loaded and not loaded[0] else ""
+    # Whatever else goes on: these wait for somebody to mend them.
+    wrong = [why for why in (turn.observed.refused, _lost(turn), without) if why and why not in message]
+    message = "; ".join((*wrong, message) if message else wrong)[:MAX_TEXT]
     steps = turn.spec.strategy.canary.steps
     turn.update(phase=phase, message=message)
     before = {condition.type: condition for condition in turn.status.conditions}
     conditions = []
     found = _conditions(turn, plan, phase)
+    if loaded is not None:
+        found[reasons.BASELINE_LOADED] = loaded
+        tell_stable(turn, stable, before.get(reasons.BASELINE_LOADED), loaded[1], loaded[2][:MAX_CONDITION])
     if turn.stable:
         _tell_availability(turn, before.get(reasons.AVAILABLE), *found[reasons.AVAILABLE][1:])
     for kind, (holds, reason, text) in found.items():
@@ -205,7 +214,7 @@ def report(turn: Turn, plan: Plan) -> None:
                 type=kind,
                 status=value,
                 reason=reason,
-                message=text[:1000],
+                message=text[:MAX_CONDITION],
                 last_transition_time=since,
                 observed_generation=generation,
             )
@@ -213,7 +222,7 @@ def report(turn: Turn, plan: Plan) -> None:
     turn.update(
         observed_generation=turn.metadata.generation,
         conditions=tuple(conditions),
-        stable=_track(turn, plan, rollout.revision if rollout and not rollout.previous else turn.stable),
+        stable=_track(turn, plan, stable),
         canary=_track(turn, plan, turn.canary),
         fallback=_track(turn, plan, turn.fallback),
         step=f"{min(rollout.step, len(steps))}/{len(steps)}" if rollout and turn.canary else "",
