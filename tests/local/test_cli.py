@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 from tests.local.running import COALMINE, coalmine, said
 
-from coalmine_operator.api.baseline import Baseline, Score, encode_baseline
+from coalmine_operator.api.baseline import Baseline, Numeric, Score, encode_baseline
 
 SCORE = Score(threshold=0.5, positive="1", edges=(0.5,), calibration=(0.1, 0.9), counts=(10, 10), positives=(1, 9))
 BASELINE = Baseline(schema=1, model="fraud", version="v1", task="binary", rows=20, score=SCORE)
@@ -158,6 +158,38 @@ def test_lint_holds_the_baseline_against_the_manifest(tmp_path: Path) -> None:
         'fraud.yaml: warning: spec.monitoring.baseline: v1.json: is of version "v0", not "v1": '
         "name the one that is its own in spec.monitoring.baseline"
     )
+
+
+def test_lint_names_features_that_the_baseline_has_no_bins_for(tmp_path: Path) -> None:
+    age = Numeric(edges=(30.0,), counts=(10, 10), mean=30.0, stddev=5.0, min=20.0, max=40.0)
+    (tmp_path / "v1.json").write_bytes(encode_baseline(replace(BASELINE, features={"age": age})))
+    features = "[{name: gone}, {name: age, type: categorical}]"
+    (tmp_path / "fraud.yaml").write_text(
+        GOOD + f"  monitoring: {{baseline: {{file: v1.json}}, features: {features}}}\n"
+    )
+    where = "fraud.yaml: warning: spec.monitoring.features"
+    assert coalmine("lint", "--local", "fraud.yaml", cwd=tmp_path).stdout.splitlines() == [
+        f'{where}[0]: "gone" is not in the baseline: no drift is told of it until it is built with it',
+        f'{where}[1].type: "age" is categorical, and numeric in the baseline: write that, or build anew',
+        "fraud.yaml: ok: 1 ModelDeployment",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("logs", '"logs" is a folder: write a file\'s name, such as payloads.jsonl'),
+        ("note/p.jsonl", '"note/p.jsonl": {folder}/note is no folder: write another path'),
+    ],
+)
+def test_lint_warns_of_a_payload_log_that_can_be_no_file(tmp_path: Path, file: str, said: str) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "note").write_text("")
+    (tmp_path / "fraud.yaml").write_text(GOOD + f"  monitoring: {{payloadLog: {{file: {file}}}}}\n")
+    assert coalmine("lint", "--local", "fraud.yaml", cwd=tmp_path).stdout.splitlines() == [
+        f"fraud.yaml: warning: spec.monitoring.payloadLog.file: {said.format(folder=tmp_path)}",
+        "fraud.yaml: ok: 1 ModelDeployment",
+    ]
 
 
 def test_lint_warns_of_a_window_that_rules_hardly_see(tmp_path: Path) -> None:

@@ -289,6 +289,34 @@ def test_a_log_is_bounded_while_it_is_written(tmp_path: Path, monkeypatch: pytes
     logs.trim(tmp_path / "none")
 
 
+def test_what_a_sidecar_says_of_its_payload_log_is_told_once(tmp_path: Path) -> None:
+    log = tmp_path / "sidecar.log"
+    news = logs.PayloadLogNews(log)
+    wrong, mended = "payload log to /full/p.jsonl: No space left on device", "payload log to /full/p.jsonl: takes it"
+
+    def write(*lines: str, end: str = "\n") -> None:
+        with log.open("a") as file:
+            file.write("\n".join(lines) + end)
+
+    def sidecar(message: str, level: str = "WARNING") -> str:
+        return f"2026-11-22 20:00:00,000 {level} sidecar fraud-1-a: {message}"
+
+    assert news.look() == (False, "")
+    write(sidecar("listens", "INFO"), sidecar(mended, "INFO"), "Traceback: payload log to x: y")
+    assert news.look() == (False, ""), "nobody was told that it failed"
+    write(sidecar("listens"), sidecar(wrong)[:60], end="")
+    assert news.look() == (False, "")
+    write(sidecar(wrong)[60:])
+    assert news.look() == (True, wrong)
+    assert news.look() == (True, "")
+    write(sidecar(wrong), sidecar(mended, "INFO"))
+    assert news.look() == (False, mended)
+    log.write_text("")
+    news.look()
+    write("x" * logs.NEWS_BYTES, sidecar("monitoring.payloadLog: no URL; nothing is logged"))
+    assert news.look() == (True, "monitoring.payloadLog: no URL; nothing is logged")
+
+
 def test_ports_for_models_are_below_the_systems_own() -> None:
     taken = set(range(20000, 32000))
     port = ports.pick(taken)

@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from tests.local.running import Run, coalmine, manifest
+from tests.local.running import Run, coalmine, manifest, until
 
 
 def ask(run: Run, amount: float) -> None:
@@ -34,3 +34,15 @@ def test_what_run_logs_becomes_a_baseline(tmp_path: Path, file: str) -> None:
     baseline = json.loads((tmp_path / "baseline.json").read_text())
     features = {name: sum(feature["counts"]) for name, feature in baseline["features"].items()}
     assert features == {"amount": 40}
+
+
+def test_a_payload_log_that_cannot_be_written_is_told_on_the_terminal(tmp_path: Path) -> None:
+    run = Run(tmp_path, manifest("v1", more="  monitoring: {payloadLog: {percent: 100, file: /proc/x/y.jsonl}}\n"))
+    try:
+        run.until_phase("Healthy", "v1")
+        ask(run, 1.0)
+        until(lambda: "payload log to /proc/x/y." in run.said(), "the failure on the terminal")
+        run.signal()
+        assert run.ended() == 0
+    finally:
+        run.clean()

@@ -200,6 +200,13 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     ({"payloadLog": {}}, ".payloadLog", ONE_OF.format("url", "file")),
     ({"payloadLog": {"url": "http://a", "file": "b"}}, ".payloadLog", ONE_OF.format("url", "file")),
     ({"payloadLog": {"url": "kafka:9092"}}, ".payloadLog.url", '"kafka:9092" is no URL: write http://HOST:PORT/PATH'),
+    (
+        {"payloadLog": {"file": "/"}},
+        ".payloadLog.file",
+        '"/" is a folder: write a file',
+    ),
+    ({"payloadLog": {"file": "logs/"}}, ".payloadLog.file", '"logs/" is a folder: '),
+    ({"payloadLog": {"file": ".."}}, ".payloadLog.file", '".." is a folder: '),
     ({"payloadLog": {"file": "a", "percent": 0}}, ".payloadLog.percent", "0 is not over 0"),
     ({"payloadLog": {"file": "a", "percent": 101}}, ".payloadLog.percent", "101 is over 100"),
     ({"payloadLog": {"file": "a", "redact": ["name"]}}, ".payloadLog.redact[0]", '"name": a JSON path begins with $'),

@@ -153,6 +153,8 @@ def payload_log(part: PayloadLog) -> Found:
         yield "url", "names a user or a password: leave it out, for a spec is no secret"
     elif part.url and not _HTTP.fullmatch(part.url):
         yield "url", f"{show(part.url)} is no URL: write http://HOST:PORT/PATH"
+    if part.file.endswith(("/", "/.", "/..")) or part.file in (".", ".."):
+        yield "file", f"{show(part.file)} is a folder: write a file's name, such as payloads.jsonl"
     for index, path in enumerate(part.redact):
         yield from _json_path(index_path("redact", index), path)
 

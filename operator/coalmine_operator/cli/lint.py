@@ -19,6 +19,7 @@ from ..render.injection import InjectionSettings
 from ..render.manifests import problems as problems_in_a_cluster
 from ..render.monitoring import ignored
 from .lint_baseline import baseline_warnings
+from .lint_payload_log import payload_log_warnings
 
 STDIN: Final = "-"
 #: Which sidecar it is makes no difference to what is wrong with a template.
@@ -85,6 +86,7 @@ def check(file: str, *, local: bool = False, cluster: bool = True) -> Checked:
         only_local += ignored(deployment.spec.monitoring)
         if local and file != STDIN:
             only_local += baseline_warnings(deployment, Path(file).parent)
+            only_local += payload_log_warnings(deployment, Path(file).parent)
         if cluster:
             wrong += problems_in_a_cluster(deployment.metadata, deployment.spec, _ANY_SIDECAR)
         problems += dict.fromkeys(f"{place}: {problem}" for problem in wrong)

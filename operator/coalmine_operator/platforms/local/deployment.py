@@ -22,6 +22,7 @@ from ...api.decode import decode
 from ...api.spec import Metadata, ModelDeploymentSpec
 from ...api.status import Status
 from ...engine.baselines import wanted_baselines
+from ...engine.guard import wants_values
 from ...engine.model import Observed, Plan, RevisionRecord, RevisionState
 from ...render.container import local_container
 from ...render.monitoring import ignored
@@ -189,8 +190,7 @@ class LocalDeployment:
     # What the runtime asks
 
     async def observe(self) -> Observed:
-        # Raw outputs are what bins are cut from when a rollout begins; while one is under way nobody needs them.
-        await self._gather(values=self.status.rollout is None)
+        await self._gather(values=wants_values(self.status))
         self._baselines.look(wanted_baselines(self.metadata, self.spec, self._records.values()))
         return self.seen()
 
@@ -313,8 +313,9 @@ class LocalDeployment:
 
     # The end
 
-    def trim_logs(self) -> None:
+    def look_after_logs(self) -> None:
         for pod in self._pods.values():
+            pod.tell_payload_log()
             pod.trim_logs()
 
     async def stop(self, *, leave: bool) -> None:

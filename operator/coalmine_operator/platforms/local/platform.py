@@ -305,7 +305,7 @@ class LocalPlatform:
             await asyncio.sleep(REFRESH)
             for deployment in list(self._deployments.values()):
                 try:
-                    deployment.trim_logs()
+                    deployment.look_after_logs()
                 except OSError as error:
                     logger.warning("%s: logs: %s", deployment.key, error)
                 deployment.guard_files()

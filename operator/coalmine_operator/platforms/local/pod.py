@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from .kept import BackOff, Kept
 from .launch import Launch, sidecar_argv, sidecar_environment
+from .logs import PayloadLogNews
 from .ports import LOOPBACK, Ingress, is_free, loopback_socket, pick
 from .probe import Probe
 from .process import MARK, Process, kill_strays, mark_of
@@ -84,6 +85,7 @@ class Pod:
             session=around.session,
             changed=self._changed,
         )
+        self._payload_log = PayloadLogNews(self._sidecar.log)
         self._was_ready = False
         self._tasks: list[asyncio.Task[None]] = []
         self._end: asyncio.Task[None] | None = None
@@ -178,6 +180,12 @@ class Pod:
             if kept.process:
                 await kept.process.detach()
 
+    def tell_payload_log(self) -> None:
+        """Nobody looks into a sidecar's log for what is missing elsewhere."""
+        failing, line = self._payload_log.look()
+        if line:
+            logger.log(logging.WARNING if failing else logging.INFO, "%s: %s", self.name, line)
+
     def trim_logs(self) -> None:
         self._model.trim_log()
         self._sidecar.trim_log()
@@ -251,6 +259,7 @@ class Pod:
             await self._sidecar.process.end(self._around.drain_timeout + DRAIN_SLACK)
         if self._model.process:
             await self._model.process.end(min(self.record.grace, self._around.grace_cap))
+        self.tell_payload_log()
         with contextlib.suppress(OSError):
             self._around.files.remove_pod(self.name, kept_logs=KEPT_LOGS)
         logger.info("%s: gone", self.name)
