@@ -46,11 +46,11 @@ def test_edges_are_the_lower_ends_of_their_bins() -> None:
 
 def test_what_is_no_number_is_told_apart() -> None:
     counter = numeric()
-    for value in (None, math.nan, math.inf, "41", True, 10**400):
+    for value in (None, math.nan, math.inf, "41", True, 10**400, 1e308):
         counter.add(value)
-    assert (counter.missing, counter.nonfinite, counter.unseen) == (4, 3, 1)
+    assert (counter.missing, counter.nonfinite, counter.unseen) == (5, 4, 1)
     assert counter.bins == [1, 0, 0]  # true is 1
-    assert counter.values == 6
+    assert counter.values == 7
 
 
 def test_categories_of_the_baseline_and_others() -> None:

@@ -17,8 +17,9 @@ from .outputs import MANY, MAX_CLASS_LENGTH, printable
 class FeatureCounter:
     """Counts of one feature. Without a baseline a number has no bins, and categories get theirs as they come.
 
-    `missing`: rows without a value, or with null, or with a number that is not finite (`nonfinite` counts these
-    again); `unseen`: of another type than the feature's, or of a category without a bin. `values`: all rows.
+    `missing`: rows without a value, or with null, or with a number that is not finite or beyond moments.LARGEST, where
+    baselines have none either (`nonfinite` counts these again); `unseen`: of another type than the feature's, or of a
+    category without a bin. `values`: all rows.
     """
 
     __slots__ = (

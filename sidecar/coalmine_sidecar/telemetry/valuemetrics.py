@@ -56,7 +56,9 @@ class _Values:
 
         self._upto = family("upto", "Values in this bin or a lower one: PromQL cannot add up bins.", "bin")
         self._values = family("values", "Rows looked at, those without a value included.")
-        self._nonfinite = family("nonfinite", "Numbers that are not finite; they count as missing, too.")
+        self._nonfinite = family(
+            "nonfinite", "Numbers that are not finite, or a feature beyond 1e150; they count as missing, too."
+        )
         self._deviation = family("deviation", "Sums of the distances from the baseline's mean.", "sign")
         self._squared = family("squared_deviation", "Sum of the squared distances from the baseline's mean.")
 
