@@ -59,10 +59,11 @@ def test_deciles_of_a_smooth_output() -> None:
     rng = random.Random(3)
     values = [rng.random() for _ in range(1000)]
     edges = freeze_bins({"score": values})["score"]
-    assert len(edges) == 9
-    counts = [0] * 10
+    assert len(edges) == 11
+    counts = [0] * 12
     for v in values:
         counts[bisect.bisect_right(edges, v)] += 1
+    assert counts.pop(0) == counts.pop() == 0
     assert min(counts) > 50
     assert max(counts) < 160
 
@@ -70,11 +71,11 @@ def test_deciles_of_a_smooth_output() -> None:
 @pytest.mark.parametrize(
     ("values", "edges"),
     [
-        ([0.0] * 95 + [1.0] * 5, (0.5,)),
-        ([0.0] * 50 + [1.0] * 50, (0.5,)),
+        ([0.0] * 95 + [1.0] * 5, (-1, 0.5, 2)),
+        ([0.0] * 50 + [1.0] * 50, (-1, 0.5, 2)),
         ([7.0] * 200, (7 - 7e-6, 7 + 7e-6)),
         ([0.0] * 200, (-1e-6, 1e-6)),
-        ([1e-9 * i for i in range(100)] + [1 - 1e-9 * i for i in range(100)], (0.5,)),  # sure of everything
+        ([1e-9 * i for i in range(100)] + [1 - 1e-9 * i for i in range(100)], (-1, 0.5, 2)),  # sure of everything
     ],
 )
 def test_bins_of_outputs_with_few_values(values: list[float], edges: tuple[float, ...]) -> None:
@@ -93,7 +94,7 @@ def test_bins_of_extreme_values_are_finite_and_ascend() -> None:
 
 
 def test_bins_at_most_must_make_sense() -> None:
-    with pytest.raises(ValueError, match="most: 1 is not between 2 and 65"):
+    with pytest.raises(ValueError, match="most: 1 is not between 2 and 63"):
         freeze_bins({}, most=1)
 
 

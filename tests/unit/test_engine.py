@@ -733,8 +733,8 @@ def test_bins_are_frozen_when_a_rollout_begins_and_those_of_a_baseline_win() -> 
     assert world.plan.routing is not None
     bins = world.plan.routing.bins
     assert bins["risk"] == (0.0, 1.0)
-    assert len(bins["score"]) == 9
-    world.values = {"score": tuple(range(500))}
+    assert len(bins["score"]) == 11
+    world.values = {"score": tuple(i / 1000 for i in range(500)), "risk": (7e9,) * 500}
     world.settle(5)
     assert world.plan.routing.bins == bins
 

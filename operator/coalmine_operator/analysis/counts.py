@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -99,11 +100,12 @@ def freeze_bins(
     Values closer than a twentieth of the spread (from the 5 % to the 95 % quantile) share a bin: two good classifiers
     are sure of the same cases and differ in digits of 0.999 that nobody acts on. With plain deciles a gradient boosting
     drifts from a logistic regression of the same accuracy by a PSI of 3, with these bins by less than 0.1. Likewise
-    many equal values share a bin, and an output that never changes gets a narrow one. Outputs with fewer than `least`
-    finite values are left out: the sidecar's default edges apply to them.
+    many equal values share a bin, and an output that never changes gets a narrow one. Beyond these lie two more, a
+    whole range away from the least and the greatest value: what is there is something else than all that was answered.
+    Outputs with fewer than `least` finite values are left out: the sidecar's default edges apply to them.
     """
-    if not 2 <= most <= MAX_EDGES + 1:
-        raise ValueError(f"most: {most} is not between 2 and {MAX_EDGES + 1}")
+    if not 2 <= most <= MAX_EDGES - 1:
+        raise ValueError(f"most: {most} is not between 2 and {MAX_EDGES - 1}")
     finite = {name: sorted(v for v in vs if math.isfinite(v)) for name, vs in values.items()}
     return {name: _edges(vs, most) for name, vs in sorted(finite.items()) if vs and len(vs) >= least}
 
@@ -114,13 +116,16 @@ def _edges(ordered: list[float], most: int) -> tuple[float, ...]:
         low, high = ordered[0], ordered[-1]
     width = high / _CELLS - low / _CELLS
     if low + width == low or high - width == high:
-        margin = _CONSTANT_MARGIN * (abs(low) or 1.0)
-        return (low - margin, low + margin)
+        margin = _CONSTANT_MARGIN * max(abs(low) or 1.0, sys.float_info.min)
+        return (max(low - margin, -sys.float_info.max), min(low + margin, sys.float_info.max))
     cells = [max(0, min(_CELLS - 1, math.floor(min(max(v, low), high) / width - low / width))) for v in ordered]
     # Where a cut can be made, halfway between neighbouring cells in use, and how many values lie under it.
     cuts = [(i + 1, _at(low, high, a + b + 1)) for i, (a, b) in enumerate(itertools.pairwise(cells)) if a < b]
     step = len(ordered) / most
-    return tuple(sorted({min(cuts, key=lambda cut: abs(cut[0] - j * step))[1] for j in range(1, most)}))
+    inner = {min(cuts, key=lambda cut: abs(cut[0] - j * step))[1] for j in range(1, most)}
+    least, greatest = ordered[0], ordered[-1]
+    outer = {least - (greatest - least), greatest + (greatest - least)}
+    return tuple(sorted(inner | {edge for edge in outer if math.isfinite(edge)}))
 
 
 def _at(low: float, high: float, half_cells: int) -> float:

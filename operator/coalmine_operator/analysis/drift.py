@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from coalmine_sidecar.contract import MAX_OUTPUTS, OutputCounts
 
-from ..api.spec import Metric
+from ..api.spec import Baseline, Metric
 from .baseline import LEAST, log_e_drift
+from .blind import BINS_CANNOT_TELL, blind_bin
 from .counts import OTHER, common_classes, fold_classes, output_total
 from .effect import psi
 from .question import HANDFUL, Judged, Looked, Need, number, uncomparable
@@ -21,7 +22,11 @@ DEFAULT_PSI: Final = 0.2
 
 
 class OutputDrift(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One output: sums over epochs of PSI times `weight`, n m / (n + m), and of its variance times weight squared."""
+    """One output: sums over epochs of PSI times `weight`, n m / (n + m), and of its variance times weight squared.
+
+    `blind`: the bin that nearly all answers so far lie in, if it cannot tell versions apart. What is counted in bins
+    that can starts PSI and requests anew (`recut`), but not E, which every epoch has to answer for.
+    """
 
     log_e: float = 0.0
     canary: int = 0
@@ -29,6 +34,8 @@ class OutputDrift(Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     psi_sum: float = 0.0
     variance_sum: float = 0.0
     weight: float = 0.0
+    blind: str = ""
+    recut: bool = False
 
     @property
     def psi(self) -> float:
@@ -43,19 +50,25 @@ class OutputDrift(Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
         """
         return (self.psi_sum - 2 * math.sqrt(self.variance_sum)) / self.weight if self.weight else 0.0
 
-    def add(self, canary: list[int], stable: list[int], share: float) -> OutputDrift:
+    def add(self, canary: list[int], stable: list[int], share: float, blind: str = "") -> OutputDrift:
         from .evalue import log_e_different  # numpy: 13 MB that nobody needs before there is something to judge
 
+        log_e = self.log_e + float(log_e_different(canary, stable, share))
+        if blind and self.weight and not self.blind:
+            return msgspec.structs.replace(self, log_e=log_e)
+        past = OutputDrift(recut=True) if self.blind and not blind else self
         n, m = sum(canary), sum(stable)
         weight = n * m / (n + m)
         value, variance = psi(canary, stable)
         return OutputDrift(
-            log_e=self.log_e + float(log_e_different(canary, stable, share)),
-            canary=self.canary + n,
-            stable=self.stable + m,
-            psi_sum=self.psi_sum + weight * value,
-            variance_sum=self.variance_sum + weight**2 * variance,
-            weight=self.weight + weight,
+            log_e=log_e,
+            canary=past.canary + n,
+            stable=past.stable + m,
+            psi_sum=past.psi_sum + weight * value,
+            variance_sum=past.variance_sum + weight**2 * variance,
+            weight=past.weight + weight,
+            blind=blind,
+            recut=past.recut,
         )
 
 
@@ -78,9 +91,11 @@ class Drift(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tru
         # What stable never answers can't be compared: a new output is no drift.
         names = [name for name in sorted(looked.stable.outputs) if metric.output in (None, name)]
         for name in names:
-            pair = _categories(looked.canary.outputs.get(name, OutputCounts()), looked.stable.outputs[name])
+            canary, stable = looked.canary.outputs.get(name, OutputCounts()), looked.stable.outputs[name]
+            pair = _categories(canary, stable)
             if pair and sum(pair[1]) and (name in outputs or len(outputs) < MAX_OUTPUTS):
-                outputs[name] = outputs.get(name, OutputDrift()).add(*pair, looked.weight / 100)
+                past = outputs.get(name, OutputDrift())
+                outputs[name] = past.add(*pair, looked.weight / 100, blind_bin(canary, stable))
         return Drift(epochs=self.epochs + 1, requests=self.requests + looked.canary.requests, outputs=outputs)
 
     def judge(self, metric: Metric, need: Need) -> Judged:
@@ -96,7 +111,12 @@ class Drift(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tru
             name: {"canary": o.canary, "stable": o.stable, "psi": round(o.psi, 4), "logE": round(o.log_e, 3)}
             for name, o in self.outputs.items()
         }
-        return {"epochs": self.epochs, "requests": self.requests, "outputs": outputs, "logE": round(self.log_e, 3)}
+        found = {"epochs": self.epochs, "requests": self.requests, "outputs": outputs, "logE": round(self.log_e, 3)}
+        if blind := [f"{name} in {o.blind}" for name, o in self.outputs.items() if o.blind]:
+            found["problem"] = (
+                f"nearly all answers of both lie in one bin, which cannot tell them apart: {', '.join(blind)}"
+            )
+        return found
 
     def _lacking(self, min_requests: int) -> str:
         if not self.requests:
@@ -107,7 +127,11 @@ class Drift(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tru
         lost = any(not o.canary and o.stable * canary >= HANDFUL * stable for o in self.outputs.values())
         if not canary or lost:
             return "NoOutputs"
-        return "TooFewRequests" if canary < min_requests or stable < HANDFUL else ""
+        if canary >= min(HANDFUL, min_requests) and any(o.blind for o in self.outputs.values()):
+            return BINS_CANNOT_TELL
+        # An output whose bins were cut on the way must not pass by what others showed meanwhile.
+        few = any(o.canary < min_requests or o.stable < HANDFUL for o in self.outputs.values() if o.recut)
+        return "TooFewRequests" if few or canary < min_requests or stable < HANDFUL else ""
 
 
 class BaselineDrift(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -153,6 +177,7 @@ class BaselineDrift(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
                     psi_sum=value,
                     variance_sum=variance,
                     weight=1.0,
+                    blind=_blind_to_baseline(live, baseline),
                 )
         return Drift(epochs=self.epochs, requests=self.requests, outputs=outputs)
 
@@ -181,6 +206,12 @@ def _categories(canary: OutputCounts, stable: OutputCounts) -> tuple[list[int], 
         for folded in (fold_classes(c.classes, kept),)
     )
     return one, other
+
+
+def _blind_to_baseline(live: list[int], baseline: Baseline) -> str:
+    """Somebody chose these bins, and a rare class may have one of two: only what has one alone tells nothing."""
+    one, other = (OutputCounts(edges=baseline.edges, bins=list(bins)) for bins in (live, baseline.counts))
+    return blind_bin(one, other, stray=0.0)
 
 
 def _log_mean(logs: list[float]) -> float:

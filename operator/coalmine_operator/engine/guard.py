@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..analysis import Looked, bank, epoch_boundaries, judge
+from ..analysis import BINS_CANNOT_TELL, Looked, bank, baseline_bins, epoch_boundaries, judge, recut
 from ..api import conditions as reasons
 from ..api.duration import show_seconds
-from ..api.status import Rollout
+from ..api.status import Rollout, Status
 from .actions import action
 from .alerts import innocent
 from .gate import on_baseline, tell_mismatch
@@ -86,7 +86,7 @@ def _deadline(turn: Turn, rollout: Rollout) -> None:
 
 
 def turn_epoch(turn: Turn, canary_weight: int, mirror: int) -> None:
-    """Begin a new epoch where shares or conditions change, and bank the evidence of the one that ends."""
+    """Begin a new epoch where shares, conditions or bins change, and bank the evidence of the one that ends."""
     rollout = turn.rollout
     if rollout is None or not turn.canary:
         return
@@ -97,7 +97,10 @@ def turn_epoch(turn: Turn, canary_weight: int, mirror: int) -> None:
         for end in ends:
             if end > turn.now:
                 turn.wake(end)
-    if (rollout.epoch_weight, rollout.epoch_mirror) == (canary_weight, mirror) and rollout.epoch_at >= due:
+    kept = baseline_bins(turn.spec.analysis)
+    bins = {name: edges for name, edges in recut(turn.status.bins, turn.observed.values).items() if name not in kept}
+    shares = (rollout.epoch_weight, rollout.epoch_mirror)
+    if shares == (canary_weight, mirror) and rollout.epoch_at >= due and not bins:
         return
     turn.move(
         rollout,
@@ -108,3 +111,11 @@ def turn_epoch(turn: Turn, canary_weight: int, mirror: int) -> None:
         epoch_weight=canary_weight,
         epoch_mirror=mirror,
     )
+    if bins:
+        turn.update(bins=turn.status.bins | bins)
+        turn.tell("BinsCut", f"rollout {rollout.id}: bins are cut from stable's answers anew: {', '.join(bins)}")
+
+
+def wants_values(status: Status) -> bool:
+    """Whether stable's raw answers are of use: a rollout may begin, or the bins of the one under way tell nothing."""
+    return status.rollout is None or any(verdict.reason == BINS_CANNOT_TELL for verdict in status.verdicts)

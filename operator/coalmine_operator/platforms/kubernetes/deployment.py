@@ -21,6 +21,7 @@ from ...api.spec import Model, ModelDeploymentSpec
 from ...api.status import Condition, Status
 from ...api.wire import from_wire, to_wire
 from ...engine.baselines import wanted_baselines
+from ...engine.guard import wants_values
 from ...engine.model import Observed, Plan, RevisionRecord, RevisionState
 from ...render import labels
 from ...render.injection import ADMIN_PORT
@@ -139,9 +140,8 @@ class ClusterDeployment:
     # What is seen
 
     async def observe(self) -> Observed:
-        # Raw outputs are what bins are cut from when a rollout begins; while one is under way nobody needs them.
         await asyncio.gather(
-            self._gather(values=self.status().rollout is None),
+            self._gather(values=wants_values(self.status())),
             self._failures.read_logs(self._pods()),
             self._look_at_baselines(),
         )
