@@ -45,6 +45,13 @@ async def test_a_baseline_from_its_file_to_the_sidecars_and_through_the_gate(wor
         await world.healthy()
         await world.until(lambda: bins(world) == {"v1": digest_of(baseline("v1"))}, "v1's bins in the routing file")
 
+        # Of a stable one that is broken later the status tells, until it is mended.
+        (world.folder / "v1.json").write_bytes(baseline("v1")[:-9])
+        await world.until(lambda: "v1 has no baseline: v1.json: " in world.view().status.message, "the break is told")
+        assert world.view().status.phase == "Healthy"
+        (world.folder / "v1.json").write_bytes(baseline("v1"))
+        await world.until(lambda: not world.view().status.message, "it is mended")
+
         # The next version's is not there: too little evidence.
         world.write(monitored("v2", "v2.json"))
         await world.until(lambda: "v2.json: is not there" in world.view().status.message, "the missing file is named")

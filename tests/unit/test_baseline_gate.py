@@ -322,7 +322,7 @@ def test_of_stables_features_those_without_bins_are_named() -> None:
     found = World(replace(spec, monitoring=replace(spec.monitoring, features=watched)))
     found.baselines["v1"] = BaselineState(digest=DIGEST, baseline=replace(GOOD, version="v1", features=columns))
     found.settle(60)
-    said = "the baseline of v1 has no bins for age: no drift is told of these"
+    said = "the baseline of v1 has no bins for age: no drift is told of what has none"
     assert loaded(found) == ("True", "BaselineIncomplete", said)
     assert found.events.count("BaselineIncomplete") == 1
     assert found.status.phase == "Healthy"

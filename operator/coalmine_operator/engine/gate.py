@@ -65,7 +65,7 @@ def on_stable(turn: Turn, revision: str) -> tuple[bool, str, str] | None:
     missing = without_bins(monitoring, state.baseline) if state.baseline is not None else []
     if missing:
         names = ", ".join(missing)
-        message = f"the baseline of {turn.version(revision)} has no bins for {names}: no drift is told of these"
+        message = f"the baseline of {turn.version(revision)} has no bins for {names}: no drift is told of what has none"
         return True, reasons.BASELINE_INCOMPLETE, message
     return True, reasons.BASELINE_MATCHES, ""
 
