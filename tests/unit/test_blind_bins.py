@@ -51,6 +51,14 @@ def test_prices_in_bins_of_probabilities_are_unknown_and_the_line_says_why() -> 
     assert found.evidence["problem"].endswith("cannot tell them apart: price in [1.0,+Inf)")
 
 
+def test_counts_of_tokens_are_no_probabilities_either() -> None:
+    tokens = [50 + i % 300 for i in range(900)]
+    found = verdict(counted([10 * n for n in tokens]), counted(tokens))
+    assert (found.verdict, found.reason) == ("Unknown", BINS_CANNOT_TELL)
+    edges = recut({}, {"price": tokens})["price"]
+    assert verdict(counted([10 * n for n in tokens], edges), counted(tokens, edges)).verdict == "Fail"
+
+
 def test_ten_times_the_price_fails_in_bins_cut_from_prices() -> None:
     edges = freeze_bins({"price": PRICES})["price"]
     assert verdict(counted([10 * p for p in PRICES], edges), counted(PRICES, edges)).verdict == "Fail"
