@@ -40,8 +40,8 @@ class Rows(Struct, frozen=True):
 
 
 class RequestReader:
-    """Columns of requests: those that are asked for, as pairs of a name and a path (see monitoring.Feature), and all
-    that are learned, by the names by which a Feature without a path finds them.
+    """Columns of requests: those that are asked for, as pairs of a name and a path (see monitoring.Feature), and those
+    that are wanted, by the names by which a Feature without a path finds them.
 
     What `path`, `content_type`, `json_length` and `body` are says `inputs.read_request`.
     """
@@ -49,17 +49,10 @@ class RequestReader:
     def __init__(self, asked: Iterable[tuple[str, str]] = ()) -> None:
         """Raises ValueError for a wrong path, with one clear line."""
         self._asked = dict(asked)
-        self._found: dict[str, None] = {}
-        self._named = False
         self._wanted = Wanted(self._asked.items())
 
-    @property
-    def names(self) -> Sequence[str]:
-        """Of the columns that were found."""
-        return tuple(self._found)
-
-    def learn(self, path: bytes, content_type: bytes, json_length: int | None, body: bytes, rows: int) -> None:
-        """Look which columns a request has; `rows` of its answer."""
+    def look(self, path: bytes, content_type: bytes, json_length: int | None, body: bytes, rows: int) -> Sequence[str]:
+        """Which columns a request has, those that are asked for first; `rows` of its answer."""
         guessed = candidates(path, content_type, json_length, body, rows)
         # A list has positions where there is a second one.
         second = {f"{name}[1]": name for name, width in guessed.names.items() if width}
@@ -76,22 +69,18 @@ class RequestReader:
             for one in (_positions(name, width) if name in wide else [name] if name in single else [])
         )
         named = [*islice(columns, MAX_COLUMNS)]
-        if named:
-            self._named = True
-        elif not self._named:
+        if not named:
             places = Wanted((name, "") for name in _positions("", guessed.width))
             named = [*read_request("auto", path, content_type, json_length, body, places).columns]
-        self._add(found + named)
+        return found + named
+
+    def want(self, names: Iterable[str]) -> None:
+        """To be read from now on, MAX_COLUMNS of them; what is asked for is read anyway."""
+        self._wanted = Wanted((dict.fromkeys(islice(names, MAX_COLUMNS), "") | self._asked).items())
 
     def read(self, path: bytes, content_type: bytes, json_length: int | None, body: bytes) -> Rows:
         asked = read_request("auto", path, content_type, json_length, body, self._wanted)
         return Rows(asked.rows, asked.columns, asked.failures)
-
-    def _add(self, names: Iterable[str]) -> None:
-        known = len(self._found)
-        self._found.update(dict.fromkeys(islice(names, max(0, MAX_COLUMNS - known))))
-        if len(self._found) > known:
-            self._wanted = Wanted((dict.fromkeys(self._found, "") | self._asked).items())
 
 
 class AnswerReader:

@@ -107,11 +107,12 @@ def live(request: Request, *pairs: tuple[str, str]) -> dict[str, list[Any]]:
     return {name: list(values) for name, values in read_request("auto", *request, Wanted(pairs)).columns.items()}
 
 
-def learned(*requests: Request, rows: int) -> RequestReader:
+def learned(*requests: Request, rows: int) -> tuple[RequestReader, list[str]]:
+    """Who reads all columns that there are, and their names."""
     reader = RequestReader()
-    for request in requests:
-        reader.learn(*request, rows)
-    return reader
+    found = list(dict.fromkeys(name for request in requests for name in reader.look(*request, rows)))
+    reader.want(found)
+    return reader, found
 
 
 @few
@@ -120,8 +121,8 @@ def test_all_columns_of_any_format_by_the_names_that_a_feature_has(table: dict[s
     columns = expected(table)
     rows = len(next(iter(columns.values())))
     for request in requests(table):
-        reader = learned(request, rows=rows)
-        assert set(reader.names) == set(columns)
+        reader, found_names = learned(request, rows=rows)
+        assert set(found_names) == set(columns)
         found = {name: list(values) for name, values in reader.read(*request).columns.items()}
         assert found == columns
         for name, values in columns.items():
@@ -138,7 +139,7 @@ def test_other_requests_add_columns_and_change_none(table: dict[str, list[Any]],
     columns = expected(table)
     rows = len(next(iter(columns.values())))
     for request, more in zip(requests(table), requests(other), strict=True):
-        reader = learned(request, more, rows=rows)
+        reader, _ = learned(request, more, rows=rows)
         found = reader.read(*request).columns
         vectors = {name for name, values in other.items() if isinstance(values[0], list)}
         for name in columns.keys() - vectors:
@@ -158,8 +159,8 @@ def test_csv(rows: list[list[float | None]]) -> None:
         text = io.StringIO()
         csv.writer(text).writerows([*first, *(["" if value is None else value for value in row] for row in rows)])
         request: Request = (b"/invocations", b"text/csv", None, text.getvalue().encode())
-        reader = learned(request, rows=len(rows))
-        assert list(reader.names) == called
+        reader, found = learned(request, rows=len(rows))
+        assert found == called
         assert [list(values) for values in reader.read(*request).columns.values()] == columns
         for name, values in zip(called, columns, strict=True):
             assert live(request, (name, "")) == {name: values}
@@ -172,10 +173,11 @@ def test_whatever_comes_nothing_is_raised_and_all_is_bounded(
 ) -> None:
     body = document if isinstance(document, bytes) else json.encode(document)
     reader = RequestReader([("named", "$.a[*].b")])
-    reader.learn(path, content_type, length, body, rows)
-    assert len(reader.names) <= MAX_COLUMNS
+    found = reader.look(path, content_type, length, body, rows)
+    assert len(found) <= 1 + MAX_COLUMNS
+    reader.want(found)
     asked = reader.read(path, content_type, length, body)
-    assert asked.columns.keys() <= {"named", *reader.names}
+    assert asked.columns.keys() <= {"named", *found}
     assert set(asked.failures) <= set(REQUEST_FAILURES)
     answers = AnswerReader(["$.a", "a[1]", "output"])
     answer = answers.read(path, content_type, length, body, posted=True)

@@ -46,7 +46,7 @@ def test_what_is_no_whole_exchange_is_counted(tmp_path: Path, capsys: pytest.Cap
     path = recorded(
         tmp_path / "log.jsonl",
         [
-            lines(0, *v1(0)),
+            *(lines(i, *v1(i)) for i in (0, 8, 9)),
             (lost, other),
             lines(2, *v1(2), status=500),
             lines(3, *v1(3), version="v2"),
@@ -57,7 +57,7 @@ def test_what_is_no_whole_exchange_is_counted(tmp_path: Path, capsys: pytest.Cap
         ],
     )
     made, told = built(capsys, tmp_path / "made.json", path)
-    assert made.rows == 2
+    assert made.rows == 6
     assert {line.removeprefix(f"{path}: ") for line in told if line.startswith(f"{path}: ")} == {
         "1 answers with another status than 200",
         "1 events of another type",

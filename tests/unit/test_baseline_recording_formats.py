@@ -267,12 +267,12 @@ def test_compressed_bodies(log: Path) -> None:
 def test_compressed_bodies_are_bounded(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("coalmine_operator.cli.baseline_events._MOST_UNZIPPED", 100)
     pairs = [
-        lines(0, {"instances": [1]}, {"predictions": [1]}),
-        lines(1, body(gzip.compress(b" " * 101)), {"predictions": [1]}),
-        lines(2, body(gzip.compress(b"{}")[:-9]), {"predictions": [1]}),
+        *(lines(i, {"instances": [1]}, {"predictions": [1]}) for i in range(2)),
+        lines(2, body(gzip.compress(b" " * 101)), {"predictions": [1]}),
+        lines(3, body(gzip.compress(b"{}")[:-9]), {"predictions": [1]}),
     ]
     source = open_source([recorded(log, pairs)], Named(version="v3"))
-    assert rows(source)["instances"] == [1]
+    assert rows(source)["instances"] == [1, 1]
     assert source.notes() == ["2 exchanges with a body that is compressed in a way that is not read"]
 
 
