@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.local.running import said
-from tests.unit.baseline_rows import IDENTITY, SCORED, as_parquet, drawn, text
+from tests.unit.baseline_rows import IDENTITY, SCORED, as_csv, as_parquet, drawn, text
 
 from coalmine_operator.cli.baseline_csv import meaning
 
@@ -160,3 +160,18 @@ def test_parquet_without_its_reader(
     monkeypatch.setitem(sys.modules, "arro3.io", None)
     wanted = "rows.pq: reading Parquet needs arro3: pip install 'coalmine[parquet]', or write the data as CSV"
     assert refused(path) == wanted
+
+
+@pytest.mark.parametrize("write", [as_csv, as_parquet])
+def test_of_several_files_the_one_with_the_wrong_row_is_named(
+    write: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = [[0.5] * 9000, [0.5] * 11, [0.5, 0.5, 1.5, 0.5]]
+    paths = [
+        write(tmp_path / f"{name}.rows", {"score": values, "label": [1] * len(values)})
+        for name, values in zip("abc", scores, strict=True)
+    ]
+    target = tmp_path / "never.json"
+    code, out, err = said(capsys, "baseline", "build", *map(str, paths), "-o", str(target), *IDENTITY, *SCORED)
+    assert (code, out, target.exists()) == (2, "", False)
+    assert err.startswith(f"{paths[2]}: column 'score', row 3: 1.5 is no probability: ")

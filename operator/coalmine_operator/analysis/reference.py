@@ -36,6 +36,16 @@ class RowsError(ValueError):
     """Of these rows the baseline that is asked for cannot be made: one line that says why, and the remedy."""
 
 
+class RowError(RowsError):
+    """About one row: `row` counts from 0, over all files; `why` is the rest of the line."""
+
+    def __init__(self, column: str, row: int, why: str) -> None:
+        super().__init__(f"column {column!r}, row {row + 1}: {why}")
+        self.column = column
+        self.row = row
+        self.why = why
+
+
 class Guess(Struct, frozen=True):
     """What a column is, and why. `type` is None where it is not worth monitoring."""
 

@@ -39,11 +39,13 @@ class Counting:
         self._plan = plan
         self._columns = [(one, _counter(one)) for one in (*plan.features, *plan.outputs) if one.guess.type]
         self._measured = _measured(asked, plan)
+        self._scores = asked.scores()
         # A recording may have grown since the first look.
         self._rows = 0
 
     def add(self, batch: Batch) -> None:
         self._rows += len(next(iter(batch.values())))
+        batch = self._scores.look(batch)
         for one, counter in self._columns:
             counter.add(batch[one.column])
         if self._measured:

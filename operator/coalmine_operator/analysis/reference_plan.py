@@ -12,6 +12,7 @@ from msgspec import Struct
 from coalmine_sidecar.monitoring import MAX_FEATURES, FeatureType, Task, category
 
 from .reference import Guess, RowsError, Value, equal, guess, names, numbers, present, quantile_edges, score_edges
+from .reference_scores import Scores
 
 #: Rows that bins are cut from, drawn at random where there are more: a quantile is right to a third of a per cent.
 SAMPLE_ROWS: Final = 100_000
@@ -28,7 +29,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     """What a baseline is to be made of. Columns by their names; empty: there is none.
 
     `features`: None for all columns that are nothing else; a type of None is guessed. `outputs`: columns by the names
-    that live outputs have.
+    that live outputs have. `live`: the rows are of recorded traffic.
     """
 
     task: Task = "binary"
@@ -42,6 +43,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     bins: int = 10
     score_bins: int = 100
     threshold: float = 0.5
+    live: bool = False
 
     @property
     def all_outputs(self) -> dict[str, str]:
@@ -53,6 +55,12 @@ class Asked(Struct, frozen=True, kw_only=True):
     def ranks(self) -> bool:
         """Whether there is a score that puts two classes in order."""
         return bool(self.score) and self.task in ("binary", "ranking")
+
+    def scores(self) -> Scores:
+        """Who looks at the columns that have to be numbers."""
+        columns = [self.score, *((self.label, self.prediction) if self.task == "regression" else ())]
+        probable = [self.score] if self.task == "binary" else []
+        return Scores(list(filter(None, columns)), probable, live=self.live)
 
 
 class Chosen(Struct, frozen=True, kw_only=True):
@@ -66,7 +74,9 @@ class Chosen(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """`rows`: all that were looked at. `score_edges` are of a score with labels; `classes` of what was predicted."""
+    """`rows`: all that were looked at. `score_edges` are of a score with labels; `classes` of what was predicted;
+    `notes`: what is odd about the rows.
+    """
 
     rows: int
     features: tuple[Chosen, ...] = ()
@@ -74,6 +84,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     score_edges: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
     center: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 def wanted(asked: Asked, columns: Sequence[str]) -> tuple[str, ...]:
@@ -105,10 +116,12 @@ class Planner:
         self._sample: dict[str, list[Value]] = {name: [] for name in self.columns}
         self._head: Batch = {}
         self._labels: dict[str, None] = {}
+        self._scores = asked.scores()
         self._random = np.random.default_rng(0)  # the same file makes the same baseline
 
     def add(self, batch: Batch) -> None:
         rows = len(batch[self.columns[0]])
+        batch = self._scores.look(batch)
         self._check(batch)
         self._head = self._head or batch
         filled = min(rows, max(0, self._room - self._rows))
@@ -124,9 +137,11 @@ class Planner:
         self._rows += rows
 
     def plan(self) -> Plan:
+        """Raises RowsError."""
         asked, sample = self._asked, self._sample
         if not self._rows:
             raise RowsError("there is no row in it")
+        notes = self._scores.notes()
         if asked.label and asked.task in ("binary", "ranking"):
             self._check_positive()
         features = asked.features
@@ -159,6 +174,7 @@ class Planner:
             score_edges=ends,
             classes=classes,
             center=center,
+            notes=tuple(notes),
         )
 
     def _choose(self, name: str, column: str, kind: FeatureType | None) -> Chosen:
@@ -187,9 +203,6 @@ class Planner:
 
     def _check(self, batch: Batch) -> None:
         asked = self._asked
-        numeric = [asked.score, *((asked.label, asked.prediction) if asked.task == "regression" else ())]
-        for name in filter(None, numeric):
-            _all_numbers(name, batch[name], self._rows, probable=asked.task == "binary" and name == asked.score)
         if asked.label and asked.task in ("binary", "ranking") and len(self._labels) <= 2:
             found = (category(value) for value in batch[asked.label] if value is not None and value == value)
             self._labels.update(dict.fromkeys(found))
@@ -212,19 +225,6 @@ class Planner:
 
 def nothing_labelled(asked: Asked) -> str:
     return f"no row has both a label ({asked.label!r}) and a prediction ({asked.score or asked.prediction!r})"
-
-
-def _all_numbers(name: str, values: Sequence[Value], before: int, *, probable: bool) -> None:
-    found, unseen = numbers(values)
-    if unseen:
-        at, value = next((i, value) for i, value in enumerate(values) if isinstance(value, str))
-        raise RowsError(f"column {name!r}, row {before + at + 1}: {value[:60]!r} is no number")
-    if probable and ((found < 0) | (found > 1)).any():
-        at = int(np.flatnonzero((found < 0) | (found > 1))[0])
-        raise RowsError(
-            f"column {name!r}, row {before + at + 1}: {values[at]} is no probability: a binary task has scores from "
-            "0 to 1, --task ranking takes any"
-        )
 
 
 def _listed(found: Iterable[str]) -> str:

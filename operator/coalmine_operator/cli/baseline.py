@@ -131,6 +131,7 @@ def build(
         chunk=chunk,
         bins=bins,
         score_bins=score_bins,
+        live=source.live,
     )
     source_name = spelled([Path(path.name) for path in data])
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

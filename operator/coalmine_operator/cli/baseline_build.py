@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..analysis.reference import RowsError
+from ..analysis.reference import RowError, RowsError
 from ..analysis.reference_build import Counting, Identity
 from ..analysis.reference_plan import Asked, Planner
 from ..api.baseline import Baseline
@@ -35,9 +35,13 @@ def make(data: Sequence[Path], source: Source, asked: Asked, identity: Identity)
                 counting.add(batch)
                 advance("counting", 0.5 + share / 2)
         made = counting.baseline(identity)
+    except RowError as error:
+        file, row = source.place(error.row)
+        where = f"{file or spelled(data)}: column {error.column!r}, row {row + 1}"
+        raise CliError(f"{where}: {error.why}", code=2) from error
     except RowsError as error:
         raise CliError(f"{spelled(data)}: {error}", code=2) from error
-    return [*(f"{spelled(data)}: {note}" for note in source.notes()), *plan_lines(plan, made)], made
+    return [*(f"{spelled(data)}: {note}" for note in (*source.notes(), *plan.notes)), *plan_lines(plan, made)], made
 
 
 @contextlib.contextmanager

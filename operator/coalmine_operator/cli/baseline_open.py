@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -105,7 +106,9 @@ class SeveralSources(Table):
     """Files of one kind and the same columns, one after the other."""
 
     def __init__(self, paths: Sequence[Path], sources: Sequence[Source]) -> None:
+        self._paths = paths
         self._sources = sources
+        self._starts: list[int] = []
         self.columns = sources[0].columns
         for path, source in zip(paths, sources, strict=True):
             if other := set(self.columns) ^ set(source.columns):
@@ -115,6 +118,14 @@ class SeveralSources(Table):
         return list(dict.fromkeys(note for source in self._sources for note in source.notes()))
 
     def batches(self, wanted: Sequence[str]) -> Iterator[tuple[Batch, float]]:
+        self._starts = []
+        rows = 0
         for i, source in enumerate(self._sources):
+            self._starts.append(rows)
             for batch, share in source.batches(wanted):
+                rows += len(next(iter(batch.values())))
                 yield batch, (i + share) / len(self._sources)
+
+    def place(self, row: int) -> tuple[Path | None, int]:
+        at = bisect.bisect_right(self._starts, row) - 1
+        return self._paths[at], row - self._starts[at]

@@ -28,6 +28,8 @@ _LOOKED_AT: Final = 1000
 class RecordingSource:
     """Exchanges of a request and its answer; what has no partner, or failed, is counted in `notes`."""
 
+    live = True
+
     def __init__(self, paths: Sequence[Path], named: Named) -> None:
         """Raises CliError."""
         self._paths = paths
@@ -66,6 +68,9 @@ class RecordingSource:
 
     def notes(self) -> Sequence[str]:
         return [f"{count} {what}" for what, count in sorted(self._left.items()) if count]
+
+    def place(self, row: int) -> tuple[Path | None, int]:
+        return None, row
 
     def batches(self, wanted: Sequence[str]) -> Iterator[tuple[Batch, float]]:
         # Who wants nothing of the requests does not mind what is in them.

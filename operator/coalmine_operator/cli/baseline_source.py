@@ -32,8 +32,10 @@ class Named(Struct, frozen=True, kw_only=True):
 class Source(Protocol):
     """`columns` in their order; `outputs`: those of them that a model answered, by the names of its live outputs.
 
-    `notes`: what was left out, so far.
+    `notes`: what was left out, so far. `live`: the rows are of recorded traffic.
     """
+
+    live: bool
 
     @property
     def columns(self) -> Sequence[str]: ...
@@ -52,11 +54,21 @@ class Source(Protocol):
 
     def notes(self) -> Sequence[str]: ...
 
+    def place(self, row: int) -> tuple[Path | None, int]:
+        """Which row of which file is this one of all that came from `batches` so far, each counted from 0.
+
+        None: there is one file, or rows are no file's.
+        """
+
 
 class Table:
     """A source whose columns are called as they are."""
 
     outputs: Mapping[str, str] = {}
+    live = False
+
+    def place(self, row: int) -> tuple[Path | None, int]:
+        return None, row
 
     def feature(self, asked: str) -> str:
         return asked
