@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,12 @@ def plain(text: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in text) or "none"
 
 
+def named(name: str, labels: frozenset[tuple[str, str]], pod: str) -> str:
+    """A series as Graphite knows it."""
+    tags = sorted({key: plain(text) for key, text in labels}.items() | {("pod", pod)})
+    return ";".join([name, *(f"{key}={text}" for key, text in tags)])
+
+
 async def test_graphite_and_otlp_get_what_the_operators_metrics_has(
     start: Callable[[], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,20 +85,17 @@ async def test_graphite_and_otlp_get_what_the_operators_metrics_has(
         healthy = f"coalmine_deployment_phase;name=fraud;namespace=default;phase=Healthy;pod={us}"
         drift = f"coalmine_drift_alarm_threshold_log;model=fraud;namespace=default;pod={us};version=v1"
         await until(lambda: graphite.series.get(healthy) and drift in graphite.series, "nothing of the operator")
-        told = await asyncio.to_thread(scraped, run)
+        told = {named(*key, us): value for key, value in (await asyncio.to_thread(scraped, run)).items()}
+        await until(lambda: told.keys() <= graphite.series.keys(), "not all of the operator")
         await until(lambda: pods(graphite.series), "nothing of the sidecar")
-        services = {whose(document)["service.name"] for _, document in otlp.got}
+        await until(lambda: services(otlp.got) == {"coalmine-operator", "fraud"}, "not from both, by OTLP")
         run.signal()
         assert await asyncio.to_thread(run.ended) == 0
     assert graphite.wrong == []
     assert len(told) > 30
-    for (name, labels), value in told.items():
-        tags = sorted({key: plain(text) for key, text in labels}.items() | {("pod", us)})
-        path = ";".join([name, *(f"{key}={text}" for key, text in tags)])
-        assert path in graphite.series, path
-        assert graphite.series[path] == value or name.startswith(MOVING), path
+    for path, value in told.items():
+        assert graphite.series[path] == value or path.startswith(MOVING), path
     assert us not in pods(graphite.series)
-    assert services == {"coalmine-operator", "fraud"}
     assert {headers.get("api-key") for headers, _ in otlp.got} == {"s3cret"}
     assert "s3cret" not in run.said()
 
@@ -101,6 +104,10 @@ def pods(series: Mapping[str, float]) -> set[str]:
     """Whose sidecars told."""
     found = (path.split(";") for path in series if path.startswith("coalmine_route_weight;"))
     return {tag.removeprefix("pod=") for _, *tags in found for tag in tags if tag.startswith("pod=")}
+
+
+def services(got: Iterable[tuple[Any, Any]]) -> set[str]:
+    return {whose(document)["service.name"] for _, document in got}
 
 
 def whose(document: Any) -> dict[str, str]:

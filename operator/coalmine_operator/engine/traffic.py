@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 def share_out(wanted: Mapping[str, int], reserve: Sequence[str], is_ready: Callable[[str], bool]) -> dict[str, int]:
     """Weights (per cent, summing to 100) by revision.
 
-    `wanted` sums to 100. The weight of a revision that is not ready goes to the first ready one of `wanted` (largest
-    share first) and then of `reserve`; where nobody is ready, everything stays as wanted: there is no better place.
+    `wanted` sums to 100. The weight of a revision that is not ready goes to the first ready one of `reserve`, and then
+    of those that have a weight (largest first): one that was given none has not earned any. Where nobody is ready,
+    everything stays as wanted: there is no better place.
     """
     weights = {name: weight for name, weight in wanted.items() if weight}
     stand_ins = [*reserve, *sorted(weights, key=lambda name: -weights[name])]
