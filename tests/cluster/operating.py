@@ -267,6 +267,10 @@ class Watched:
         argv = ["python3", "-c", _ASK, url, json.dumps(row)]
         return self.cluster.wait(lambda: self.cluster.run_in_net(argv).strip(), f"an answer of {url}", 15, every=0.5)
 
+    def answered_by(self, version: str) -> None:
+        """Until it is this version that answers: what was promoted a moment ago, sidecars hear of from kubelet."""
+        self.cluster.wait(lambda: self.ask() == version, f"an answer of {version}", 15)
+
     def owned(self, subresource: str = "") -> str:
         """What Coalmine owns of the object's fields, as the API server writes it."""
         entries = json.loads(self.kubectl("get", f"md/{self.name}", "--output=json", "--show-managed-fields"))

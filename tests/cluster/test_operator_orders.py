@@ -81,7 +81,7 @@ def test_orders_by_annotation(served: Served, model_image: str) -> None:
     paused(held)
     held.annotate("resume")
     held.healthy("v2")
-    assert held.ask() == "v2"
+    held.answered_by("v2")
     assert held.reasons() == [
         "RolloutStarted", "Promoted", "OrderRefused",
         "RolloutStarted", "WeightSet", "OrderRefused", "OrderRefused", "OrderRefused", "OrderRefused",

@@ -152,7 +152,7 @@ def test_a_fallback_whose_revision_is_gone(served: Served, operator: Operator, m
     one.kubectl("delete", f"controllerrevision/{first}")
     operator.start()
     one.condition("FallbackReady", "False", "FallbackMissing", "is not kept any more")
-    assert one.ask() == "v2"
+    one.answered_by("v2")
     one.apply(manifest("fallback", model_image, "v3", **previous))
     one.healthy("v3")
     one.condition("FallbackReady", "True", "FallbackReady", "v2")
