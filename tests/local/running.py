@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import os
 import re
@@ -133,7 +134,8 @@ class Run:
                 raise
 
     def alert(self, token: str, status: str = "firing", **labels: str) -> tuple[int, str]:
-        alert = {"status": status, "labels": labels, "startsAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        # In whole seconds it might have fired before the rollout that it is about.
+        alert = {"status": status, "labels": labels, "startsAt": dt.datetime.now(dt.UTC).isoformat()}
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.info()['port']}/alerts",
             data=json.dumps({"version": "4", "alerts": [alert]}).encode(),
