@@ -280,6 +280,15 @@ class Client:
             await self.writer.wait_closed()
 
 
+async def ask(port: int, data: bytes) -> Answer:
+    """One request on a connection of its own."""
+    client = await Client.connect(port)
+    try:
+        return await client.ask(data)
+    finally:
+        await client.close()
+
+
 def get(path: str = "/", headers: str = "") -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: m\r\n{headers}\r\n".encode()
 

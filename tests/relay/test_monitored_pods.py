@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.relay.harness import (
-    Answer,
-    Client,
     Request,
     Upstream,
     answer,
+    ask,
     close_all,
     post,
     revision,
@@ -66,14 +65,6 @@ async def model() -> AsyncIterator[Upstream]:
 async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
     async with redis_server(tmp_path) as server:
         yield server
-
-
-async def ask(port: int, data: bytes) -> Answer:
-    client = await Client.connect(port)
-    try:
-        return await client.ask(data)
-    finally:
-        await client.close()
 
 
 async def metrics(pod: Sidecar) -> dict[tuple[str, ...], float]:

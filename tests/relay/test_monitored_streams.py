@@ -12,7 +12,7 @@ from typing import Any
 import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.relay.harness import Answer, Client, chunked, post, revision, routing
+from tests.relay.harness import Client, ask, chunked, post, revision, routing
 from tests.relay.openai_model import OpenAIModel
 from tests.relay.process import Sidecar, replace, sidecar
 
@@ -47,14 +47,6 @@ def write(file: Path, **more: Any) -> None:
 def asked(kind: str, **more: Any) -> bytes:
     document = {"model": kind, "stream": True, "messages": [{"role": "user", "content": "What?"}]}
     return json.dumps(document | more).encode()
-
-
-async def ask(port: int, data: bytes) -> Answer:
-    client = await Client.connect(port)
-    try:
-        return await client.ask(data)
-    finally:
-        await client.close()
 
 
 async def label(running: Sidecar, name: str, **told: Any) -> dict[str, Any]:

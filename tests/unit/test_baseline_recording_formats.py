@@ -134,7 +134,7 @@ class TestCsv:
 
 class TestTensors:
     ROUTE = "/v2/models/m/infer"
-    ANSWER = {"outputs": [{"name": "p", "shape": [2], "datatype": "FP32", "data": [0.25, 0.5]}]}  # noqa: RUF012
+    ANSWER = {"outputs": [{"name": "p", "shape": [2], "datatype": "FP32", "data": [0.25, 0.5]}]}  # noqa: RUF012 - read, never written
 
     def test_binary(self, log: Path) -> None:
         blocks = [struct.pack("<2q", 39, 22), struct.pack("<4f", 1.5, 2.5, 3.5, 4.5)]
@@ -183,7 +183,7 @@ class TestTensors:
 
 class TestLanguageModels:
     ROUTE = "/openai/v1/chat/completions"
-    REQUEST = {"model": "m", "temperature": 0.5, "messages": [{"role": "user", "content": "12345"}]}  # noqa: RUF012
+    REQUEST = {"model": "m", "temperature": 0.5, "messages": [{"role": "user", "content": "12345"}]}  # noqa: RUF012 - read, never written
 
     def test_whole(self, log: Path) -> None:
         answer = {
@@ -209,8 +209,8 @@ class TestLanguageModels:
 
 
 class TestPaths:
-    REQUEST = {"model": "m7", "customers": [{"age": 39, "home": {"zip": "a"}}, {"age": 22, "home": {"zip": "b"}}]}  # noqa: RUF012
-    ANSWER = {"results": [{"p": 0.25, "deep": {"q": 0.75}}, {"p": 0.5, "deep": {"q": 0.5}}]}  # noqa: RUF012
+    REQUEST = {"model": "m7", "customers": [{"age": 39, "home": {"zip": "a"}}, {"age": 22, "home": {"zip": "b"}}]}  # noqa: RUF012 - read, never written
+    ANSWER = {"results": [{"p": 0.25, "deep": {"q": 0.75}}, {"p": 0.5, "deep": {"q": 0.5}}]}  # noqa: RUF012 - read, never written
 
     def test_of_requests_and_answers(self, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         recorded(log, [lines(i, self.REQUEST, self.ANSWER, path="/predict") for i in range(50)])

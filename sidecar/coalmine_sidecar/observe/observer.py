@@ -218,7 +218,7 @@ class Observer:
             watching.name_outputs(answer)
             record(series, followed.cell, answer, self._draw())
             watching.read(series, routing.observe.protocol, followed.path, followed.question, answer)
-        except Exception:  # noqa: BLE001 - as above
+        except Exception:  # noqa: BLE001 - whatever a model answers, the requests beside it go on; it is counted
             bump(series.extract_failures, "internal")
 
     def _watching_as(self, monitoring: Monitoring) -> Watching:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 #: The reader of NaN is slow; beyond this many bytes it would hold up requests.
 MAX_LENIENT: Final = 256 << 10
+
+Strict = TypeVar("Strict")
+Lenient = TypeVar("Lenient")
 
 _decoder: Final = msgspec.json.Decoder()
 _decode = _decoder.decode
@@ -38,6 +41,19 @@ def read_lines(body: bytes) -> list[Any]:
     except (ValueError, RecursionError) as error:
         lines = [line for line in body.split(b"\n") if line.strip()]
         return list(_lenient(b"[%b]" % b",".join(lines), float, str(error)))
+
+
+def read_as(body: bytes, decode: Callable[[bytes], Strict], lenient: type[Lenient]) -> Strict | Lenient:
+    """What `decode`, a typed reader, makes of strict JSON, and of other JSON its twin `lenient`, whose values are read.
+
+    Raises ValueError where there is none, or none of that type.
+    """
+    try:
+        return decode(body)
+    except msgspec.ValidationError:
+        raise
+    except ValueError:
+        return msgspec.convert(read_json(body), lenient)
 
 
 def strict_json(body: bytes) -> bytes:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from .detect import GRPC_INFER
-from .jsontext import read_json
+from .jsontext import read_as
 from .outputs import UnreadableError
 from .v2_grpc import read_frame, read_id
 
@@ -36,7 +36,7 @@ def id_of_request(path: bytes, content_type: bytes, body: bytes, json_length: in
     try:
         if path.partition(b"?")[0] == GRPC_INFER and content_type.startswith(b"application/grpc"):
             return read_id(read_frame(body))
-        document = _read(body if json_length is None else body[: max(0, json_length)])
+        document = read_as(body if json_length is None else body[: max(0, json_length)], _decode, _LenientDocument)
     except (UnreadableError, ValueError, RecursionError):
         # Then by its header, or not at all.
         return None
@@ -46,12 +46,3 @@ def id_of_request(path: bytes, content_type: bytes, body: bytes, json_length: in
         return document.meta["puid"]
     # An `id` beside other things than tensors is a feature as often as not.
     return document.id if document.inputs else None
-
-
-def _read(head: bytes) -> _Document:
-    try:
-        return _decode(head)
-    except msgspec.ValidationError:
-        raise
-    except ValueError:
-        return msgspec.convert(read_json(head), _LenientDocument)

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct
 
 from .elements import ELEMENTS, read_block, read_data
-from .jsontext import read_json
+from .jsontext import read_as
 from .outputs import (
     MAX_COLUMNS,
     MAX_ROWS,
@@ -95,7 +95,7 @@ def read(body: bytes, json_length: int | None = None, wanted: Wanted | None = No
     else:
         return failure("truncated")
     try:
-        document = _read_head(head)
+        document = read_as(head, _decode, _LenientDocument)
     except msgspec.ValidationError:
         return failure("shape")
     except (ValueError, RecursionError):
@@ -117,15 +117,6 @@ def read(body: bytes, json_length: int | None = None, wanted: Wanted | None = No
     if len(outputs) > MAX_COLUMNS:
         answer.fail("too_many_outputs")
     return answer
-
-
-def _read_head(head: bytes) -> _Document | _LenientDocument:
-    try:
-        return _decode(head)
-    except msgspec.ValidationError:
-        raise
-    except ValueError:
-        return msgspec.convert(read_json(head), _LenientDocument)
 
 
 def _read_one(body: bytes) -> Answer | None:

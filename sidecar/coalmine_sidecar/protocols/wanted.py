@@ -210,7 +210,7 @@ class Asked(Struct):
                 self.saw(1)
             if self.rows != 1:
                 count = min(self.rows, MAX_ROWS)
-                for name in self.constants:
+                for name in dict.fromkeys(self.constants):  # a name may be asked for twice
                     columns[name] = list(columns[name]) * count
                     if not count:
                         del columns[name]
