@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final, TypeGuard
@@ -120,7 +121,7 @@ def quantile_edges(values: Array, most: int, weights: Array | None = None) -> tu
     distinct, places = np.unique(values, return_inverse=True)
     if len(distinct) == 1:
         value = float(distinct[0])
-        margin = _CONSTANT_MARGIN * (abs(value) or 1.0)
+        margin = _CONSTANT_MARGIN * max(abs(value) or 1.0, sys.float_info.min)
         return (value - margin, value + margin)
     heap = np.cumsum(np.bincount(places, weights=weights))
     below = heap[:-1]  # under a cut behind each value
